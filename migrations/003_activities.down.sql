@@ -1,0 +1,1 @@
+SELECT edge_drop_additions('003_activities');

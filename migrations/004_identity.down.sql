@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS edge_inbox;
+DROP TABLE IF EXISTS edge_identity;
