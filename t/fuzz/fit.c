@@ -24,7 +24,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     u_char       *p;
     fit_check_t   check;
 
-    p = malloc(size > 0 ? size : 1);
+    p = calloc(1, size > 0 ? size : 1);
     if (p == NULL) {
         return 0;
     }
