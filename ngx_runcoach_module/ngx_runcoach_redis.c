@@ -1,0 +1,1889 @@
+
+/*
+ * The connection of a worker to Redis.
+ *
+ *           send()                TCP, TLS            greeted
+ *     DOWN --------> RESOLVING -----------> CONNECTING, --------> UP
+ *       ^                                   GREETING              |
+ *       +------------ backoff, 100 to 500 ms <--------------------+
+ *                                 any error
+ *
+ * Commands wait in one queue for replies, which come in the same order.  So a
+ * reply cannot be skipped: a command that is overdue costs the connection.
+ * AUTH, SELECT and CLIENT SETNAME are simply the first commands.
+ *
+ * Requests must never pay for a Redis that is in trouble.  The first ones may
+ * wait for a connection to be made, not longer than for a reply.  After a
+ * failure the connection is made again in the background, with all the time it
+ * takes, and until it is greeted send() refuses at once.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+
+#if (NGX_SSL)
+#include <openssl/x509v3.h>
+#endif
+
+#include "ngx_runcoach_redis.h"
+
+
+#define NGX_RUNCOACH_REDIS_PORT         6379
+
+#define NGX_RUNCOACH_REDIS_MAX_PENDING  4096
+#define NGX_RUNCOACH_REDIS_MAX_OUT      262144
+#define NGX_RUNCOACH_REDIS_MAX_REPLY    65536
+
+#define NGX_RUNCOACH_REDIS_CONNECT      1000
+#define NGX_RUNCOACH_REDIS_BACKOFF      100
+#define NGX_RUNCOACH_REDIS_MAX_BACKOFF  500
+
+#define NGX_RUNCOACH_REDIS_NAME         "runcoach-edge"
+
+
+typedef enum {
+    NGX_RUNCOACH_REDIS_DOWN = 0,
+    NGX_RUNCOACH_REDIS_RESOLVING,
+    NGX_RUNCOACH_REDIS_CONNECTING,
+    NGX_RUNCOACH_REDIS_GREETING,
+    NGX_RUNCOACH_REDIS_UP
+} ngx_runcoach_redis_state_e;
+
+
+struct ngx_runcoach_redis_cmd_s {
+    ngx_queue_t                   queue;
+    ngx_runcoach_redis_reply_pt   handler;     /* NULL: cancelled */
+    void                         *data;
+    ngx_msec_t                    deadline;
+};
+
+
+struct ngx_runcoach_redis_s {
+    ngx_pool_t                   *pool;
+    ngx_resolver_ctx_t           *resolve;
+    redisReader                  *reader;
+
+    /* event ident must be after 3 pointers as in ngx_connection_t */
+    ngx_int_t                     ident;
+
+    ngx_runcoach_redis_state_e    state;
+
+    ngx_peer_connection_t         peer;
+    ngx_log_t                     log;
+
+    ngx_queue_t                   pending;     /* the oldest first */
+    ngx_queue_t                   free;
+    ngx_uint_t                    npending;
+
+    ngx_event_t                   flush;       /* posted */
+    ngx_event_t                   timer;       /* overdue */
+    ngx_event_t                   backoff;
+
+    ngx_buf_t                     out;
+    ngx_chain_t                   chain;
+    size_t                        partial;     /* of an unfinished reply */
+
+    ngx_msec_t                    timeout;
+    ngx_msec_t                    deadline;    /* to be greeted */
+    ngx_msec_t                    since;       /* of the trouble */
+    ngx_uint_t                    failures;
+    const char                   *reason;      /* the last one logged */
+    const char                   *refused;
+    ngx_str_t                     error;
+    u_char                        text[128];
+
+    ngx_addr_t                   *addrs;       /* allocated, as resolved */
+    ngx_addr_t                   *resolved;
+    ngx_uint_t                    naddrs;
+    ngx_uint_t                    naddr;
+
+    ngx_str_t                     host;
+    in_port_t                     port;
+    ngx_str_t                     user;
+    ngx_str_t                     password;
+    ngx_str_t                     db;
+
+    ngx_resolver_t               *resolver;
+    ngx_msec_t                    resolver_timeout;
+
+#if (NGX_SSL)
+    ngx_ssl_t                    *ssl;
+#endif
+
+    unsigned                      name:1;      /* the host is not a literal */
+    unsigned                      tls:1;
+    unsigned                      suspect:1;   /* nobody may wait for it */
+    unsigned                      wary:1;      /* greets, then refuses */
+};
+
+
+static void ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_resolved(ngx_resolver_ctx_t *ctx);
+static ngx_int_t ngx_runcoach_redis_copy_addrs(ngx_runcoach_redis_t *rd,
+    ngx_resolver_ctx_t *ctx);
+static void ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_connect_handler(ngx_event_t *ev);
+static void ngx_runcoach_redis_connected(ngx_runcoach_redis_t *rd);
+#if (NGX_SSL)
+static void ngx_runcoach_redis_ssl_init(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_ssl_handler(ngx_connection_t *c);
+static ngx_int_t ngx_runcoach_redis_ssl_verify(ngx_runcoach_redis_t *rd);
+#endif
+static ngx_int_t ngx_runcoach_redis_greet(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_greeted(void *data, redisReply *reply);
+static void ngx_runcoach_redis_back(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_auth_reply(void *data, redisReply *reply);
+static void ngx_runcoach_redis_select_reply(void *data, redisReply *reply);
+
+static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_append(
+    ngx_runcoach_redis_t *rd, ngx_uint_t argc, ngx_str_t *argv,
+    ngx_runcoach_redis_reply_pt handler, void *data);
+static ngx_int_t ngx_runcoach_redis_reserve(ngx_runcoach_redis_t *rd,
+    size_t size);
+static void ngx_runcoach_redis_flush_handler(ngx_event_t *ev);
+static void ngx_runcoach_redis_write_handler(ngx_event_t *wev);
+static void ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_read_handler(ngx_event_t *rev);
+static ngx_int_t ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd);
+static ngx_int_t ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd,
+    redisReply *reply);
+static void ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd,
+    redisReply *reply);
+static void ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd,
+    const char *reason, u_char *text, size_t len);
+static void ngx_runcoach_redis_arm(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_timer_handler(ngx_event_t *ev);
+static void ngx_runcoach_redis_backoff_handler(ngx_event_t *ev);
+
+static void ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
+    const char *reason);
+static void ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_abandon(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_clear(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_cleanup(void *data);
+static u_char *ngx_runcoach_redis_log_error(ngx_log_t *log, u_char *buf,
+    size_t len);
+
+static ngx_int_t ngx_runcoach_redis_parse(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, ngx_str_t *url);
+static ngx_int_t ngx_runcoach_redis_parse_user(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
+static ngx_int_t ngx_runcoach_redis_parse_args(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
+static ngx_int_t ngx_runcoach_redis_parse_db(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
+static ngx_int_t ngx_runcoach_redis_parse_address(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
+static ngx_int_t ngx_runcoach_redis_decode(ngx_conf_t *cf, ngx_str_t *dst,
+    u_char *p, u_char *last);
+#if (NGX_SSL)
+static ngx_int_t ngx_runcoach_redis_ssl_create(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd);
+#endif
+
+
+ngx_runcoach_redis_t *
+ngx_runcoach_redis_create(ngx_conf_t *cf, ngx_str_t *url, ngx_msec_t timeout)
+{
+    ngx_pool_cleanup_t    *cln;
+    ngx_runcoach_redis_t  *rd;
+
+    rd = ngx_pcalloc(cf->pool, sizeof(ngx_runcoach_redis_t));
+    if (rd == NULL) {
+        return NULL;
+    }
+
+    rd->pool = cf->pool;
+    rd->ident = -1;
+    rd->timeout = timeout;
+
+    ngx_queue_init(&rd->pending);
+    ngx_queue_init(&rd->free);
+
+    rd->flush.handler = ngx_runcoach_redis_flush_handler;
+    rd->flush.data = rd;
+    rd->flush.log = &rd->log;
+
+    rd->timer.handler = ngx_runcoach_redis_timer_handler;
+    rd->timer.data = rd;
+    rd->timer.log = &rd->log;
+
+    rd->backoff.handler = ngx_runcoach_redis_backoff_handler;
+    rd->backoff.data = rd;
+    rd->backoff.log = &rd->log;
+    rd->backoff.cancelable = 1;
+
+    rd->out.memory = 1;
+    rd->out.flush = 1;
+    rd->chain.buf = &rd->out;
+
+    if (ngx_runcoach_redis_parse(cf, rd, url) != NGX_OK) {
+        return NULL;
+    }
+
+#if (NGX_SSL)
+
+    if (rd->tls && ngx_runcoach_redis_ssl_create(cf, rd) != NGX_OK) {
+        return NULL;
+    }
+
+#else
+
+    if (rd->tls) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "rediss:// in runcoach_redis needs nginx with SSL");
+        return NULL;
+    }
+
+#endif
+
+    /* a single process reloads without leaving */
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    cln->handler = ngx_runcoach_redis_cleanup;
+    cln->data = rd;
+
+    return rd;
+}
+
+
+void
+ngx_runcoach_redis_set_resolver(ngx_runcoach_redis_t *rd,
+    ngx_resolver_t *resolver, ngx_msec_t timeout)
+{
+    rd->resolver = resolver;
+    rd->resolver_timeout = timeout;
+}
+
+
+ngx_runcoach_redis_cmd_t *
+ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
+    ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler, void *data)
+{
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (rd->backoff.timer_set) {
+        return NULL;
+    }
+
+    if (rd->state == NGX_RUNCOACH_REDIS_DOWN) {
+        ngx_runcoach_redis_connect(rd);
+    }
+
+    if (rd->state == NGX_RUNCOACH_REDIS_DOWN || rd->suspect) {
+        return NULL;
+    }
+
+    cmd = ngx_runcoach_redis_append(rd, argc, argv, handler, data);
+    if (cmd == NULL) {
+        return NULL;
+    }
+
+    cmd->deadline = ngx_current_msec + rd->timeout;
+
+    if (rd->state == NGX_RUNCOACH_REDIS_UP) {
+        rd->peer.connection->idle = 0;
+        ngx_runcoach_redis_arm(rd);
+    }
+
+    if (rd->state >= NGX_RUNCOACH_REDIS_GREETING) {
+        ngx_post_event(&rd->flush, &ngx_posted_events);
+    }
+
+    return cmd;
+}
+
+
+void
+ngx_runcoach_redis_cancel(ngx_runcoach_redis_cmd_t *cmd)
+{
+    cmd->handler = NULL;
+}
+
+
+void
+ngx_runcoach_redis_close(ngx_runcoach_redis_t *rd)
+{
+    ngx_runcoach_redis_leave(rd);
+
+    if (rd->backoff.timer_set) {
+        ngx_del_timer(&rd->backoff);
+    }
+}
+
+
+static void
+ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd)
+{
+    ngx_msec_t           timeout;
+    ngx_resolver_ctx_t  *ctx, temp;
+
+    rd->log = *ngx_cycle->log;
+    rd->log.handler = ngx_runcoach_redis_log_error;
+    rd->log.data = rd;
+    rd->log.action = "connecting";
+
+    /* what repeats itself at each attempt has been logged */
+
+    if (rd->failures) {
+        rd->log.log_level = NGX_LOG_ALERT;
+    }
+
+    rd->peer.name = NULL;
+    rd->refused = NULL;
+    rd->suspect = (rd->failures != 0);
+    rd->state = NGX_RUNCOACH_REDIS_RESOLVING;
+
+    timeout = ngx_max(rd->timeout, NGX_RUNCOACH_REDIS_CONNECT);
+    rd->deadline = ngx_current_msec + timeout;
+
+    rd->timer.cancelable = rd->suspect;
+    ngx_add_timer(&rd->timer, rd->suspect ? timeout : rd->timeout);
+
+    if (ngx_runcoach_redis_greet(rd) != NGX_OK) {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    if (!rd->name || rd->resolver == NULL) {
+        ngx_runcoach_redis_connect_peer(rd);
+        return;
+    }
+
+    ngx_memzero(&temp, sizeof(ngx_resolver_ctx_t));
+    temp.name = rd->host;
+
+    ctx = ngx_resolve_start(rd->resolver, &temp);
+
+    if (ctx == NGX_NO_RESOLVER) {
+        ngx_runcoach_redis_connect_peer(rd);
+        return;
+    }
+
+    if (ctx == NULL) {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    ctx->name = rd->host;
+    ctx->handler = ngx_runcoach_redis_resolved;
+    ctx->data = rd;
+    ctx->timeout = rd->resolver_timeout;
+    ctx->cancelable = 1;
+
+    rd->resolve = ctx;
+
+    if (ngx_resolve_name(ctx) != NGX_OK) {
+        rd->resolve = NULL;
+        ngx_runcoach_redis_fail(rd, 0, "its name could not be resolved");
+    }
+}
+
+
+static void
+ngx_runcoach_redis_resolved(ngx_resolver_ctx_t *ctx)
+{
+    ngx_runcoach_redis_t *rd = ctx->data;
+
+    ngx_int_t   rc;
+    ngx_uint_t  state;
+
+    state = ctx->state;
+    rc = NGX_ERROR;
+
+    if (state == 0) {
+        rc = ngx_runcoach_redis_copy_addrs(rd, ctx);
+    }
+
+    ngx_resolve_name_done(ctx);
+    rd->resolve = NULL;
+
+    if (state != 0 && rd->naddrs == 0) {
+        ngx_runcoach_redis_fail(rd, 0, ngx_resolver_strerror(state));
+        return;
+    }
+
+    /* a name server in trouble is no reason to give up what is known */
+
+    if (state == 0 && rc != NGX_OK) {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    ngx_runcoach_redis_connect_peer(rd);
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_copy_addrs(ngx_runcoach_redis_t *rd, ngx_resolver_ctx_t *ctx)
+{
+    u_char      *p;
+    size_t       size, len;
+    ngx_uint_t   i;
+    ngx_addr_t  *addrs;
+
+    size = ctx->naddrs * (sizeof(ngx_addr_t) + sizeof(ngx_sockaddr_t)
+                          + NGX_SOCKADDR_STRLEN);
+
+    addrs = ngx_alloc(size, &rd->log);
+    if (addrs == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = (u_char *) &addrs[ctx->naddrs];
+
+    for (i = 0; i < ctx->naddrs; i++) {
+        addrs[i].sockaddr = (struct sockaddr *) p;
+        addrs[i].socklen = ctx->addrs[i].socklen;
+
+        ngx_memcpy(p, ctx->addrs[i].sockaddr, addrs[i].socklen);
+        ngx_inet_set_port(addrs[i].sockaddr, rd->port);
+
+        p += sizeof(ngx_sockaddr_t);
+    }
+
+    for (i = 0; i < ctx->naddrs; i++) {
+        len = ngx_sock_ntop(addrs[i].sockaddr, addrs[i].socklen, p,
+                            NGX_SOCKADDR_STRLEN, 1);
+
+        addrs[i].name.data = p;
+        addrs[i].name.len = len;
+
+        p += NGX_SOCKADDR_STRLEN;
+    }
+
+    if (rd->resolved) {
+        ngx_free(rd->resolved);
+    }
+
+    rd->resolved = addrs;
+    rd->addrs = addrs;
+    rd->naddrs = ctx->naddrs;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd)
+{
+    ngx_int_t          rc;
+    ngx_addr_t        *addr;
+    ngx_connection_t  *c;
+
+    if (rd->naddrs == 0) {
+        ngx_runcoach_redis_fail(rd, 0, "its name is unknown, and no resolver "
+                                       "is set");
+        return;
+    }
+
+    addr = &rd->addrs[rd->naddr++ % rd->naddrs];
+
+    ngx_memzero(&rd->peer, sizeof(ngx_peer_connection_t));
+
+    rd->peer.sockaddr = addr->sockaddr;
+    rd->peer.socklen = addr->socklen;
+    rd->peer.name = &addr->name;
+    rd->peer.get = ngx_event_get_peer;
+    rd->peer.log = &rd->log;
+    rd->peer.log_error = NGX_ERROR_ERR;
+    rd->peer.so_keepalive = (addr->sockaddr->sa_family != AF_UNIX);
+
+    rc = ngx_event_connect_peer(&rd->peer);
+
+    if (rc != NGX_OK && rc != NGX_AGAIN) {
+        ngx_runcoach_redis_fail(rd, 0, "it does not accept connections");
+        return;
+    }
+
+    c = rd->peer.connection;
+    c->data = rd;
+
+    rd->log.connection = c->number;
+    rd->state = NGX_RUNCOACH_REDIS_CONNECTING;
+
+    c->read->handler = ngx_runcoach_redis_connect_handler;
+    c->write->handler = ngx_runcoach_redis_connect_handler;
+
+    c->pool = ngx_create_pool(1024, &rd->log);
+    if (c->pool == NULL) {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    if (rc == NGX_OK) {
+        ngx_runcoach_redis_connect_handler(c->write);
+    }
+}
+
+
+static void
+ngx_runcoach_redis_connect_handler(ngx_event_t *ev)
+{
+    int                    err;
+    socklen_t              len;
+    ngx_connection_t      *c;
+    ngx_runcoach_redis_t  *rd;
+
+    c = ev->data;
+    rd = c->data;
+
+    if (c->close) {
+        ngx_runcoach_redis_leave(rd);
+        return;
+    }
+
+    err = 0;
+    len = sizeof(int);
+
+    /* Solaris returns -1 and sets errno */
+
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, (void *) &err, &len) == -1) {
+        err = ngx_socket_errno;
+    }
+
+    if (err) {
+        ngx_runcoach_redis_fail(rd, err, "it does not accept connections");
+        return;
+    }
+
+    if (!c->write->ready) {
+        return;
+    }
+
+    if (rd->peer.sockaddr->sa_family != AF_UNIX
+        && ngx_tcp_nodelay(c) != NGX_OK)
+    {
+        ngx_runcoach_redis_fail(rd, 0, "its socket failed");
+        return;
+    }
+
+#if (NGX_SSL)
+
+    if (rd->ssl != NULL) {
+        ngx_runcoach_redis_ssl_init(rd);
+        return;
+    }
+
+#endif
+
+    ngx_runcoach_redis_connected(rd);
+}
+
+
+static void
+ngx_runcoach_redis_connected(ngx_runcoach_redis_t *rd)
+{
+    ngx_connection_t  *c;
+
+    c = rd->peer.connection;
+
+    rd->reader = redisReaderCreate();
+    if (rd->reader == NULL) {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    rd->log.action = "greeting";
+    rd->state = NGX_RUNCOACH_REDIS_GREETING;
+    rd->partial = 0;
+
+    c->read->handler = ngx_runcoach_redis_read_handler;
+    c->write->handler = ngx_runcoach_redis_write_handler;
+
+    if (c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
+
+    ngx_runcoach_redis_flush(rd);
+}
+
+
+#if (NGX_SSL)
+
+static void
+ngx_runcoach_redis_ssl_init(ngx_runcoach_redis_t *rd)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = rd->peer.connection;
+
+    rd->log.action = "SSL handshaking";
+
+    if (ngx_ssl_create_connection(rd->ssl, c, NGX_SSL_BUFFER|NGX_SSL_CLIENT)
+        != NGX_OK)
+    {
+        ngx_runcoach_redis_fail(rd, 0, "no memory");
+        return;
+    }
+
+    /* a literal address is not allowed in SNI */
+
+    if (rd->name
+        && SSL_set_tlsext_host_name(c->ssl->connection,
+                                    (char *) rd->host.data)
+           == 0)
+    {
+        ngx_runcoach_redis_fail(rd, 0, "its name is not fit for SNI");
+        return;
+    }
+
+    rc = ngx_ssl_handshake(c);
+
+    if (rc == NGX_AGAIN) {
+        c->ssl->handler = ngx_runcoach_redis_ssl_handler;
+        return;
+    }
+
+    ngx_runcoach_redis_ssl_handler(c);
+}
+
+
+static void
+ngx_runcoach_redis_ssl_handler(ngx_connection_t *c)
+{
+    ngx_runcoach_redis_t  *rd;
+
+    rd = c->data;
+
+    if (!c->ssl->handshaked) {
+        ngx_runcoach_redis_fail(rd, 0, "the SSL handshake failed");
+        return;
+    }
+
+    if (ngx_runcoach_redis_ssl_verify(rd) != NGX_OK) {
+        ngx_runcoach_redis_fail(rd, 0, "its certificate is not accepted");
+        return;
+    }
+
+    ngx_runcoach_redis_connected(rd);
+}
+
+
+/* before a password is sent: whose certificate, and for which name */
+
+static ngx_int_t
+ngx_runcoach_redis_ssl_verify(ngx_runcoach_redis_t *rd)
+{
+    int                rc;
+    long               verify;
+    X509              *cert;
+    ngx_connection_t  *c;
+
+    c = rd->peer.connection;
+
+    verify = SSL_get_verify_result(c->ssl->connection);
+
+    if (verify != X509_V_OK) {
+        ngx_log_error(NGX_LOG_ERR, &rd->log, 0,
+                      "redis certificate verify error: (%l:%s)", verify,
+                      X509_verify_cert_error_string(verify));
+        return NGX_ERROR;
+    }
+
+    if (rd->name) {
+        rc = (ngx_ssl_check_host(c, &rd->host) == NGX_OK);
+
+    } else {
+        cert = SSL_get_peer_certificate(c->ssl->connection);
+
+        rc = (cert != NULL
+              && X509_check_ip_asc(cert, (char *) rd->host.data, 0) == 1);
+
+        X509_free(cert);
+    }
+
+    if (rc) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, &rd->log, 0,
+                  "redis certificate does not match \"%V\"", &rd->host);
+
+    return NGX_ERROR;
+}
+
+#endif
+
+
+static ngx_int_t
+ngx_runcoach_redis_greet(ngx_runcoach_redis_t *rd)
+{
+    ngx_str_t  argv[3];
+
+    if (rd->password.len) {
+        ngx_str_set(&argv[0], "AUTH");
+        argv[1] = rd->user;
+        argv[2] = rd->password;
+
+        /* no user name is the form that Redis before 6 knows */
+
+        if (rd->user.len == 0) {
+            argv[1] = rd->password;
+        }
+
+        if (ngx_runcoach_redis_append(rd, rd->user.len ? 3 : 2, argv,
+                                      ngx_runcoach_redis_auth_reply, rd)
+            == NULL)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (rd->db.len) {
+        ngx_str_set(&argv[0], "SELECT");
+        argv[1] = rd->db;
+
+        if (ngx_runcoach_redis_append(rd, 2, argv,
+                                      ngx_runcoach_redis_select_reply, rd)
+            == NULL)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    ngx_str_set(&argv[0], "CLIENT");
+    ngx_str_set(&argv[1], "SETNAME");
+    ngx_str_set(&argv[2], NGX_RUNCOACH_REDIS_NAME);
+
+    if (ngx_runcoach_redis_append(rd, 3, argv, ngx_runcoach_redis_greeted, rd)
+        == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The last reply of the greeting, whatever it says: not every server knows the
+ * command, and not every user may use it.
+ */
+
+static void
+ngx_runcoach_redis_greeted(void *data, redisReply *reply)
+{
+    ngx_runcoach_redis_t *rd = data;
+
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (reply == NULL || rd->refused) {
+        return;
+    }
+
+    rd->state = NGX_RUNCOACH_REDIS_UP;
+    rd->suspect = 0;
+    rd->log.action = "waiting for a reply";
+    rd->log.log_level = ngx_cycle->log->log_level;
+
+    if (!rd->wary) {
+        ngx_runcoach_redis_back(rd);
+    }
+
+    /* from now on the timer is that of the oldest command, of no old age */
+
+    ngx_del_timer(&rd->timer);
+    rd->timer.cancelable = 0;
+
+    for (q = ngx_queue_head(&rd->pending);
+         q != ngx_queue_sentinel(&rd->pending);
+         q = ngx_queue_next(q))
+    {
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+        cmd->deadline = ngx_current_msec + rd->timeout;
+    }
+}
+
+
+static void
+ngx_runcoach_redis_back(ngx_runcoach_redis_t *rd)
+{
+    if (rd->failures) {
+        ngx_log_error(NGX_LOG_NOTICE, &rd->log, 0,
+                      "redis is back after %M ms",
+                      ngx_current_msec - rd->since);
+    }
+
+    rd->wary = 0;
+    rd->failures = 0;
+    rd->reason = NULL;
+}
+
+
+static void
+ngx_runcoach_redis_auth_reply(void *data, redisReply *reply)
+{
+    ngx_runcoach_redis_t *rd = data;
+
+    size_t  len;
+
+    if (reply == NULL || reply->type != REDIS_REPLY_ERROR) {
+        return;
+    }
+
+    /* not the text, which may repeat what was sent */
+
+    for (len = 0; len < (size_t) reply->len; len++) {
+
+        if (reply->str[len] < 'A' || reply->str[len] > 'Z') {
+            break;
+        }
+    }
+
+    ngx_runcoach_redis_refuse(rd, "it refused the user or the password",
+                              (u_char *) reply->str, len);
+}
+
+
+static void
+ngx_runcoach_redis_select_reply(void *data, redisReply *reply)
+{
+    ngx_runcoach_redis_t *rd = data;
+
+    if (reply == NULL || reply->type != REDIS_REPLY_ERROR) {
+        return;
+    }
+
+    ngx_runcoach_redis_refuse(rd, "it refused the database",
+                              (u_char *) reply->str, reply->len);
+}
+
+
+static ngx_runcoach_redis_cmd_t *
+ngx_runcoach_redis_append(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
+    ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler, void *data)
+{
+    size_t                     size;
+    u_char                    *p;
+    ngx_uint_t                 i;
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (rd->npending >= NGX_RUNCOACH_REDIS_MAX_PENDING) {
+        return NULL;
+    }
+
+    size = sizeof("*" CRLF) - 1 + NGX_INT_T_LEN;
+
+    for (i = 0; i < argc; i++) {
+        size += sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN + argv[i].len;
+    }
+
+    if (ngx_runcoach_redis_reserve(rd, size) != NGX_OK) {
+        return NULL;
+    }
+
+    if (!ngx_queue_empty(&rd->free)) {
+        q = ngx_queue_head(&rd->free);
+        ngx_queue_remove(q);
+
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+    } else {
+        cmd = ngx_palloc(rd->pool, sizeof(ngx_runcoach_redis_cmd_t));
+        if (cmd == NULL) {
+            return NULL;
+        }
+    }
+
+    p = ngx_sprintf(rd->out.last, "*%ui" CRLF, argc);
+
+    for (i = 0; i < argc; i++) {
+        p = ngx_sprintf(p, "$%uz" CRLF, argv[i].len);
+        p = ngx_cpymem(p, argv[i].data, argv[i].len);
+        *p++ = CR; *p++ = LF;
+    }
+
+    rd->out.last = p;
+
+    cmd->handler = handler;
+    cmd->data = data;
+    cmd->deadline = rd->deadline;
+
+    ngx_queue_insert_tail(&rd->pending, &cmd->queue);
+    rd->npending++;
+
+    return cmd;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_reserve(ngx_runcoach_redis_t *rd, size_t size)
+{
+    size_t      used, room;
+    u_char     *p;
+    ngx_buf_t  *b;
+
+    b = &rd->out;
+    used = b->last - b->pos;
+
+    if (used + size > NGX_RUNCOACH_REDIS_MAX_OUT) {
+        return NGX_ERROR;
+    }
+
+    if (size <= (size_t) (b->end - b->last)) {
+        return NGX_OK;
+    }
+
+    /* moving is safe, as TLS writes from a buffer of its own */
+
+    room = b->end - b->start;
+
+    if (used + size <= room / 2) {
+        ngx_memmove(b->start, b->pos, used);
+        b->pos = b->start;
+        b->last = b->start + used;
+
+        return NGX_OK;
+    }
+
+    room = ngx_min(2 * (used + size) + 4096, NGX_RUNCOACH_REDIS_MAX_OUT);
+
+    p = ngx_alloc(room, ngx_cycle->log);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (b->start) {
+        ngx_memcpy(p, b->pos, used);
+        ngx_free(b->start);
+    }
+
+    b->start = p;
+    b->pos = p;
+    b->last = p + used;
+    b->end = p + room;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_runcoach_redis_flush_handler(ngx_event_t *ev)
+{
+    ngx_runcoach_redis_t  *rd;
+
+    rd = ev->data;
+
+    if (rd->state >= NGX_RUNCOACH_REDIS_GREETING) {
+        ngx_runcoach_redis_flush(rd);
+    }
+}
+
+
+static void
+ngx_runcoach_redis_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t  *c;
+
+    c = wev->data;
+
+    ngx_runcoach_redis_flush(c->data);
+}
+
+
+static void
+ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd)
+{
+    ngx_buf_t         *b;
+    ngx_chain_t       *in;
+    ngx_connection_t  *c;
+
+    c = rd->peer.connection;
+    b = &rd->out;
+
+    while (c->write->ready && (b->pos < b->last || c->buffered)) {
+
+        in = (b->pos < b->last) ? &rd->chain : NULL;
+
+        if (c->send_chain(c, in, 0) == NGX_CHAIN_ERROR) {
+            ngx_runcoach_redis_fail(rd, 0, "it closed the connection");
+            return;
+        }
+    }
+
+    if (b->pos == b->last) {
+        b->pos = b->start;
+        b->last = b->start;
+    }
+
+    if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
+        ngx_runcoach_redis_fail(rd, 0, "its socket failed");
+    }
+}
+
+
+static void
+ngx_runcoach_redis_read_handler(ngx_event_t *rev)
+{
+    u_char                 buf[16384];
+    ssize_t                n;
+    ngx_connection_t      *c;
+    ngx_runcoach_redis_t  *rd;
+
+    c = rev->data;
+    rd = c->data;
+
+    if (c->close) {
+        ngx_runcoach_redis_leave(rd);
+        return;
+    }
+
+    for ( ;; ) {
+
+        n = c->recv(c, buf, sizeof(buf));
+
+        if (n == NGX_AGAIN) {
+            break;
+        }
+
+        if (n <= 0 && rd->npending == 0) {
+
+            /* closed for being idle, or by a restart: no trouble so far */
+
+            ngx_log_error(NGX_LOG_INFO, &rd->log, 0,
+                          "redis closed the idle connection");
+            ngx_runcoach_redis_disconnect(rd);
+            return;
+        }
+
+        if (n <= 0) {
+            ngx_runcoach_redis_fail(rd, 0, "it closed the connection");
+            return;
+        }
+
+        rd->partial += n;
+
+        if (redisReaderFeed(rd->reader, (char *) buf, n) != REDIS_OK) {
+            ngx_runcoach_redis_fail(rd, 0, "no memory");
+            return;
+        }
+
+        if (ngx_runcoach_redis_replies(rd) != NGX_OK) {
+            ngx_runcoach_redis_fail(rd, 0, rd->refused);
+            return;
+        }
+    }
+
+    if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        ngx_runcoach_redis_fail(rd, 0, "its socket failed");
+        return;
+    }
+
+    if (rd->state != NGX_RUNCOACH_REDIS_UP || rd->npending != 0) {
+        return;
+    }
+
+    if (ngx_exiting) {
+        ngx_runcoach_redis_disconnect(rd);
+        return;
+    }
+
+    c->idle = 1;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd)
+{
+    void  *reply;
+
+    for ( ;; ) {
+
+        if (redisReaderGetReply(rd->reader, &reply) != REDIS_OK) {
+            ngx_runcoach_redis_refuse(rd, "it does not speak RESP2",
+                                      (u_char *) rd->reader->errstr,
+                                      ngx_strlen(rd->reader->errstr));
+            return NGX_ERROR;
+        }
+
+        if (reply == NULL) {
+            break;
+        }
+
+        rd->partial = 0;
+
+        if (ngx_runcoach_redis_reply(rd, reply) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (rd->partial > NGX_RUNCOACH_REDIS_MAX_REPLY) {
+        ngx_runcoach_redis_refuse(rd, "its reply is too large", NULL, 0);
+        return NGX_ERROR;
+    }
+
+    if (rd->state == NGX_RUNCOACH_REDIS_UP) {
+        ngx_runcoach_redis_arm(rd);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
+{
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    ngx_runcoach_redis_examine(rd, reply);
+
+    if (rd->npending == 0) {
+        freeReplyObject(reply);
+
+        ngx_runcoach_redis_refuse(rd, "it sent a reply to no command",
+                                  NULL, 0);
+        return NGX_ERROR;
+    }
+
+    q = ngx_queue_head(&rd->pending);
+    ngx_queue_remove(q);
+    ngx_queue_insert_head(&rd->free, q);
+    rd->npending--;
+
+    cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+    if (cmd->handler) {
+        cmd->handler(cmd->data, reply);
+    }
+
+    freeReplyObject(reply);
+
+    if (rd->refused) {
+        return NGX_ERROR;
+    }
+
+    if (rd->wary && cmd->data != rd) {
+        ngx_runcoach_redis_back(rd);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * Errors that all further commands would get.  READONLY is a primary which has
+ * become a replica: its name has to be resolved anew.  Redis before 7 quotes
+ * the error of a command within a script.
+ */
+
+static void
+ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd, redisReply *reply)
+{
+    u_char      *text;
+    const char  *reason;
+
+    if (reply->type != REDIS_REPLY_ERROR) {
+        return;
+    }
+
+    text = (u_char *) reply->str;
+
+    if (ngx_strncmp(text, "NOAUTH", 6) == 0) {
+        reason = "it needs a password";
+
+    } else if (ngx_strncmp(text, "READONLY", 8) == 0
+               || ngx_strstr(text, " -READONLY ") != NULL)
+    {
+        reason = "it is a replica";
+
+    } else if (ngx_strncmp(text, "ERR max number of clients", 25) == 0) {
+        reason = "it has too many clients";
+
+    } else {
+        return;
+    }
+
+    ngx_runcoach_redis_refuse(rd, reason, NULL, 0);
+}
+
+
+/* the connection is closed by the reading loop, when it is safe */
+
+static void
+ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd, const char *reason,
+    u_char *text, size_t len)
+{
+    if (rd->refused) {
+        return;
+    }
+
+    rd->refused = reason;
+
+    rd->error.len = ngx_min(len, sizeof(rd->text));
+    rd->error.data = rd->text;
+
+    if (rd->error.len) {
+        ngx_memcpy(rd->text, text, rd->error.len);
+    }
+}
+
+
+static void
+ngx_runcoach_redis_arm(ngx_runcoach_redis_t *rd)
+{
+    ngx_queue_t               *q;
+    ngx_msec_int_t             left;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (rd->npending == 0) {
+
+        if (rd->timer.timer_set) {
+            ngx_del_timer(&rd->timer);
+        }
+
+        return;
+    }
+
+    /* a timer that is set is of an older command, and looks again */
+
+    if (rd->timer.timer_set) {
+        return;
+    }
+
+    q = ngx_queue_head(&rd->pending);
+    cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+    left = (ngx_msec_int_t) (cmd->deadline - ngx_current_msec);
+
+    ngx_add_timer(&rd->timer, ngx_max(left, 1));
+}
+
+
+static void
+ngx_runcoach_redis_timer_handler(ngx_event_t *ev)
+{
+    ngx_queue_t               *q;
+    ngx_msec_t                 deadline;
+    ngx_runcoach_redis_t      *rd;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    rd = ev->data;
+    deadline = rd->deadline;
+
+    if (rd->state == NGX_RUNCOACH_REDIS_UP) {
+
+        if (rd->npending == 0) {
+            return;
+        }
+
+        q = ngx_queue_head(&rd->pending);
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+        deadline = cmd->deadline;
+    }
+
+    if ((ngx_msec_int_t) (deadline - ngx_current_msec) <= 0) {
+        ngx_runcoach_redis_fail(rd, NGX_ETIMEDOUT, "it does not answer");
+        return;
+    }
+
+    if (rd->state != NGX_RUNCOACH_REDIS_UP) {
+
+        /* it may take its time, but not that of the requests */
+
+        rd->suspect = 1;
+        ev->cancelable = 1;
+
+        ngx_runcoach_redis_abandon(rd);
+    }
+
+    ngx_add_timer(ev, deadline - ngx_current_msec);
+}
+
+
+static void
+ngx_runcoach_redis_backoff_handler(ngx_event_t *ev)
+{
+    ngx_runcoach_redis_t  *rd;
+
+    rd = ev->data;
+
+    if (ngx_exiting || ngx_terminate || ngx_quit) {
+        return;
+    }
+
+    ngx_runcoach_redis_connect(rd);
+}
+
+
+static void
+ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
+    const char *reason)
+{
+    ngx_msec_t  delay;
+
+    if (rd->refused == NULL) {
+        rd->error.len = 0;
+    }
+
+    if (rd->failures == 0) {
+        rd->since = ngx_current_msec;
+    }
+
+    if (rd->state == NGX_RUNCOACH_REDIS_UP && rd->refused) {
+        rd->wary = 1;
+    }
+
+    if (rd->reason != reason) {
+        rd->reason = reason;
+        rd->log.log_level = ngx_cycle->log->log_level;
+
+        ngx_log_error(NGX_LOG_ERR, &rd->log, err,
+                      "redis is unavailable: %s%s%V%s", reason,
+                      rd->error.len ? ": \"" : "", &rd->error,
+                      rd->error.len ? "\"" : "");
+    }
+
+    ngx_runcoach_redis_disconnect(rd);
+
+    delay = NGX_RUNCOACH_REDIS_BACKOFF << ngx_min(rd->failures, 8);
+    delay = ngx_min(delay, NGX_RUNCOACH_REDIS_MAX_BACKOFF);
+    delay = delay / 2 + ngx_random() % (delay / 2 + 1);
+
+    rd->failures++;
+
+    /* before the handlers, so that none of them finds it usable */
+
+    ngx_add_timer(&rd->backoff, delay);
+
+    ngx_runcoach_redis_clear(rd);
+}
+
+
+static void
+ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd)
+{
+    ngx_runcoach_redis_disconnect(rd);
+    ngx_runcoach_redis_clear(rd);
+}
+
+
+/* what is pending stays so */
+
+static void
+ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd)
+{
+    ngx_pool_t        *pool;
+    ngx_connection_t  *c;
+
+    rd->state = NGX_RUNCOACH_REDIS_DOWN;
+
+    if (rd->resolve) {
+        ngx_resolve_name_done(rd->resolve);
+        rd->resolve = NULL;
+    }
+
+    if (rd->timer.timer_set) {
+        ngx_del_timer(&rd->timer);
+    }
+
+    if (rd->flush.posted) {
+        ngx_delete_posted_event(&rd->flush);
+    }
+
+    if (rd->reader) {
+        redisReaderFree(rd->reader);
+        rd->reader = NULL;
+    }
+
+    if (rd->out.start) {
+        ngx_free(rd->out.start);
+
+        rd->out.start = NULL;
+        rd->out.pos = NULL;
+        rd->out.last = NULL;
+        rd->out.end = NULL;
+    }
+
+    c = rd->peer.connection;
+
+    if (c == NULL) {
+        return;
+    }
+
+    rd->peer.connection = NULL;
+
+#if (NGX_SSL)
+
+    if (c->ssl) {
+        c->ssl->no_wait_shutdown = 1;
+        c->ssl->no_send_shutdown = 1;
+
+        (void) ngx_ssl_shutdown(c);
+    }
+
+#endif
+
+    pool = c->pool;
+
+    ngx_close_connection(c);
+
+    if (pool) {
+        ngx_destroy_pool(pool);
+    }
+}
+
+
+/* the replies will still come, and be dropped */
+
+static void
+ngx_runcoach_redis_abandon(ngx_runcoach_redis_t *rd)
+{
+    ngx_queue_t                  *q;
+    ngx_runcoach_redis_cmd_t     *cmd;
+    ngx_runcoach_redis_reply_pt   handler;
+
+    for (q = ngx_queue_head(&rd->pending);
+         q != ngx_queue_sentinel(&rd->pending);
+         q = ngx_queue_next(q))
+    {
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+        /* the greeting goes on */
+
+        if (cmd->handler == NULL || cmd->data == rd) {
+            continue;
+        }
+
+        handler = cmd->handler;
+        cmd->handler = NULL;
+
+        handler(cmd->data, NULL);
+    }
+}
+
+
+/* no reply will come */
+
+static void
+ngx_runcoach_redis_clear(ngx_runcoach_redis_t *rd)
+{
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    while (!ngx_queue_empty(&rd->pending)) {
+        q = ngx_queue_head(&rd->pending);
+        ngx_queue_remove(q);
+        ngx_queue_insert_head(&rd->free, q);
+        rd->npending--;
+
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+        if (cmd->handler) {
+            cmd->handler(cmd->data, NULL);
+        }
+    }
+}
+
+
+static void
+ngx_runcoach_redis_cleanup(void *data)
+{
+    ngx_runcoach_redis_t *rd = data;
+
+    ngx_runcoach_redis_close(rd);
+
+    if (rd->resolved) {
+        ngx_free(rd->resolved);
+    }
+}
+
+
+static u_char *
+ngx_runcoach_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
+{
+    u_char                *p;
+    ngx_runcoach_redis_t  *rd;
+
+    p = buf;
+    rd = log->data;
+
+    if (log->action) {
+        p = ngx_snprintf(buf, len, " while %s", log->action);
+        len -= p - buf;
+        buf = p;
+    }
+
+    if (rd->peer.name) {
+        p = ngx_snprintf(buf, len, ", redis: \"%V\"", rd->peer.name);
+
+    } else {
+        p = ngx_snprintf(buf, len, ", redis: \"%V\"", &rd->host);
+    }
+
+    return p;
+}
+
+
+/*
+ * Nothing in here may log a part of the URL: where a password has not been
+ * encoded, any part may be the password.
+ */
+
+static ngx_int_t
+ngx_runcoach_redis_parse(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    ngx_str_t *url)
+{
+    u_char  *p, *last, *args, *path, *at;
+
+    p = url->data;
+    last = p + url->len;
+
+    args = ngx_strlchr(p, last, '?');
+
+    if (args != NULL) {
+
+        if (ngx_runcoach_redis_parse_args(cf, rd, args + 1, last) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        last = args;
+    }
+
+    if (ngx_strncasecmp(p, (u_char *) "unix:", 5) == 0) {
+
+        if (last - p > 7 && p[5] == '/' && p[6] == '/' && p[7] == '/') {
+
+            /* unix:///path, as other clients have it */
+
+            p += 2;
+            ngx_memcpy(p, "unix:", 5);
+        }
+
+        return ngx_runcoach_redis_parse_address(cf, rd, p, last);
+    }
+
+    if (ngx_strncasecmp(p, (u_char *) "redis://", 8) == 0) {
+        p += 8;
+
+    } else if (ngx_strncasecmp(p, (u_char *) "rediss://", 9) == 0) {
+        p += 9;
+        rd->tls = 1;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid URL in runcoach_redis, must be "
+                           "redis://host:port/db, rediss://host:port/db "
+                           "or unix:/path");
+        return NGX_ERROR;
+    }
+
+    path = ngx_strlchr(p, last, '/');
+
+    if (path != NULL) {
+
+        if (ngx_runcoach_redis_parse_db(cf, rd, path + 1, last) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        last = path;
+    }
+
+    /* the last "@", for there are passwords which should have been encoded */
+
+    for (at = last; at > p && at[-1] != '@'; at--) { /* void */ }
+
+    if (at > p) {
+
+        if (ngx_runcoach_redis_parse_user(cf, rd, p, at - 1) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        p = at;
+    }
+
+    return ngx_runcoach_redis_parse_address(cf, rd, p, last);
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_parse_user(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    u_char *p, u_char *last)
+{
+    u_char  *colon;
+
+    colon = ngx_strlchr(p, last, ':');
+
+    if (colon == NULL) {
+        return ngx_runcoach_redis_decode(cf, &rd->password, p, last);
+    }
+
+    if (ngx_runcoach_redis_decode(cf, &rd->user, p, colon) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* the user that is meant by none */
+
+    if (rd->user.len == 7 && ngx_strncmp(rd->user.data, "default", 7) == 0) {
+        ngx_str_null(&rd->user);
+    }
+
+    return ngx_runcoach_redis_decode(cf, &rd->password, colon + 1, last);
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_parse_args(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    u_char *p, u_char *last)
+{
+    u_char     *end, *value;
+    ngx_int_t   rc;
+    ngx_str_t   name;
+
+    while (p < last) {
+        end = ngx_strlchr(p, last, '&');
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        value = ngx_strlchr(p, end, '=');
+
+        name.data = p;
+        name.len = (value == NULL) ? (size_t) (end - p) : (size_t) (value - p);
+
+        if (value != NULL && name.len == 2
+            && ngx_strncmp(name.data, "db", 2) == 0)
+        {
+            rc = ngx_runcoach_redis_parse_db(cf, rd, value + 1, end);
+
+        } else if (value != NULL && name.len == 8
+                   && ngx_strncmp(name.data, "password", 8) == 0)
+        {
+            rc = ngx_runcoach_redis_decode(cf, &rd->password, value + 1, end);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter in the URL of "
+                               "runcoach_redis, must be db= or password=");
+            return NGX_ERROR;
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        p = end + 1;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_parse_db(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    u_char *p, u_char *last)
+{
+    ngx_int_t  n;
+    ngx_str_t  db;
+
+    if (p == last) {
+        return NGX_OK;
+    }
+
+    if (ngx_runcoach_redis_decode(cf, &db, p, last) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    n = ngx_atoi(db.data, db.len);
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid database in the URL of runcoach_redis, "
+                           "must be a number");
+        return NGX_ERROR;
+    }
+
+    if (n != 0) {
+        rd->db = db;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_parse_address(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    u_char *p, u_char *last)
+{
+    ngx_url_t  u;
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url.len = last - p;
+    u.url.data = ngx_pnalloc(cf->pool, u.url.len + 1);
+    if (u.url.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_cpystrn(u.url.data, p, u.url.len + 1);
+
+    u.default_port = NGX_RUNCOACH_REDIS_PORT;
+    u.no_resolve = 1;
+
+    if (u.url.len == 0) {
+        u.err = "no host";
+        goto invalid;
+    }
+
+    if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+        goto invalid;
+    }
+
+    rd->port = u.port;
+    rd->name = (u.naddrs == 0);
+
+    /* with a NUL, and without the brackets of IPv6 */
+
+    if (u.host.len > 2 && u.host.data[0] == '[') {
+        u.host.data++;
+        u.host.len -= 2;
+    }
+
+    rd->host.len = u.host.len;
+    rd->host.data = ngx_pnalloc(cf->pool, u.host.len + 1);
+    if (rd->host.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_cpystrn(rd->host.data, u.host.data, u.host.len + 1);
+
+    if (rd->name && ngx_inet_resolve_host(cf->pool, &u) != NGX_OK) {
+
+        /* a name server may be late, and is no reason not to start */
+
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "%s in runcoach_redis \"%V\"",
+                           u.err ? u.err : "host not found", &u.host);
+    }
+
+    rd->addrs = u.addrs;
+    rd->naddrs = u.naddrs;
+
+    return NGX_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "%s in the URL of runcoach_redis, must be like "
+                       "redis://host:port, redis://[::1]:port or unix:/path",
+                       u.err ? u.err : "invalid address");
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_decode(ngx_conf_t *cf, ngx_str_t *dst, u_char *p,
+    u_char *last)
+{
+    u_char     *d;
+    ngx_int_t   n;
+
+    d = ngx_pnalloc(cf->pool, last - p + 1);
+    if (d == NULL) {
+        return NGX_ERROR;
+    }
+
+    dst->data = d;
+
+    while (p < last) {
+
+        if (*p != '%') {
+            *d++ = *p++;
+            continue;
+        }
+
+        n = (last - p > 2) ? ngx_hextoi(p + 1, 2) : NGX_ERROR;
+
+        if (n == NGX_ERROR) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid \"%%\" in the URL of runcoach_redis, "
+                               "must be followed by two hexadecimal digits");
+            return NGX_ERROR;
+        }
+
+        *d++ = (u_char) n;
+        p += 3;
+    }
+
+    dst->len = d - dst->data;
+    *d = '\0';
+
+    return NGX_OK;
+}
+
+
+#if (NGX_SSL)
+
+static ngx_int_t
+ngx_runcoach_redis_ssl_create(ngx_conf_t *cf, ngx_runcoach_redis_t *rd)
+{
+    char                *file;
+    ngx_pool_cleanup_t  *cln;
+
+    rd->ssl = ngx_pcalloc(cf->pool, sizeof(ngx_ssl_t));
+    if (rd->ssl == NULL) {
+        return NGX_ERROR;
+    }
+
+    rd->ssl->log = cf->log;
+
+    if (ngx_ssl_create(rd->ssl, NGX_SSL_TLSv1_2|NGX_SSL_TLSv1_3, NULL)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    cln = ngx_pool_cleanup_add(cf->pool, 0);
+    if (cln == NULL) {
+        ngx_ssl_cleanup_ctx(rd->ssl);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_ssl_cleanup_ctx;
+    cln->data = rd->ssl;
+
+    /* by default a file that cannot be read would be ignored */
+
+    file = getenv("SSL_CERT_FILE");
+
+    if (file != NULL && file[0] != '\0') {
+
+        if (SSL_CTX_load_verify_locations(rd->ssl->ctx, file, NULL) == 1) {
+            ERR_clear_error();
+            return NGX_OK;
+        }
+
+        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+                      "the certificates of SSL_CERT_FILE \"%s\" could not "
+                      "be loaded for runcoach_redis", file);
+        return NGX_ERROR;
+    }
+
+    if (SSL_CTX_set_default_verify_paths(rd->ssl->ctx) != 1) {
+        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
+                      "the certificates of the system could not be loaded "
+                      "for runcoach_redis");
+        return NGX_ERROR;
+    }
+
+    ERR_clear_error();
+
+    return NGX_OK;
+}
+
+#endif

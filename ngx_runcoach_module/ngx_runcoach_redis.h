@@ -1,0 +1,70 @@
+
+/*
+ * One connection to Redis for each worker: pipelined, on nginx events and
+ * nginx SSL; hiredis is only the codec.
+ */
+
+
+#ifndef _NGX_RUNCOACH_REDIS_H_INCLUDED_
+#define _NGX_RUNCOACH_REDIS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <hiredis/hiredis.h>
+
+
+typedef struct ngx_runcoach_redis_s      ngx_runcoach_redis_t;
+typedef struct ngx_runcoach_redis_cmd_s  ngx_runcoach_redis_cmd_t;
+
+
+/*
+ * Called once for each command from the event loop.  The reply is NULL if the
+ * connection failed or the command timed out; it is freed after the call.
+ * The handler must not send, cancel or run a request: record and post.
+ */
+
+typedef void (*ngx_runcoach_redis_reply_pt)(void *data, redisReply *reply);
+
+
+/*
+ * At configuration: parses redis://[user[:password]@]host[:port][/db],
+ * rediss://... or unix:/path[?db=n] (password also ?password=), resolves the
+ * host, prepares TLS.  NULL after an error has been logged to cf->log: it
+ * names the directive and says what would be right, without the password.
+ * Nothing connects before the first send().
+ */
+
+ngx_runcoach_redis_t *ngx_runcoach_redis_create(ngx_conf_t *cf, ngx_str_t *url,
+    ngx_msec_t timeout);
+
+
+/* the resolver for re-connections to a host name; both may be absent (NULL) */
+
+void ngx_runcoach_redis_set_resolver(ngx_runcoach_redis_t *rd,
+    ngx_resolver_t *resolver, ngx_msec_t timeout);
+
+
+/*
+ * Appends a command; all that is appended in one turn of the event loop
+ * leaves in one write.  The arguments are copied.  NULL: not connected and
+ * backing off, too many commands in flight, or no memory.  Then the caller
+ * goes on without Redis, at once.
+ */
+
+ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd,
+    ngx_uint_t argc, ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler,
+    void *data);
+
+
+/* the reply, when it comes, is dropped; cmd must not be used again */
+
+void ngx_runcoach_redis_cancel(ngx_runcoach_redis_cmd_t *cmd);
+
+
+/* at exit_process: closes the connection, so that no socket is left open */
+
+void ngx_runcoach_redis_close(ngx_runcoach_redis_t *rd);
+
+
+#endif /* _NGX_RUNCOACH_REDIS_H_INCLUDED_ */
