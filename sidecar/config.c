@@ -1,0 +1,428 @@
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libpq-fe.h>
+
+#include "config.h"
+
+
+#define CONFIG_ROOTCERT  "/etc/ssl/certs/ca-certificates.crt"
+
+
+typedef struct config_var_s  config_var_t;
+
+typedef const char *(*config_set_pt)(config_t *cf, const config_var_t *var,
+    const char *value);
+
+struct config_var_s {
+    const char     *name;
+    const char     *aliases[2];
+    const char     *value;           /* if the variable is unset or empty */
+    config_set_pt   set;
+    size_t          offset;
+    long long       min;
+    long long       max;
+    const char     *meaning;
+};
+
+
+static const char *config_set_string(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_number(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_switch(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_level(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_redis(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_secrets(config_t *cf, const config_var_t *var,
+    const char *value);
+static int config_listen(config_t *cf, char *error, size_t size);
+static int config_database(config_t *cf, char *error, size_t size);
+static int config_store(config_t *cf, char *error, size_t size);
+static const char *config_value(const config_var_t *var, config_getenv_pt get,
+    const char **name);
+
+
+/* name, aliases, default, type, field, bounds, meaning */
+
+static const config_var_t  config_vars[] = {
+
+    { "RUNCOACH_HOME", { NULL, NULL }, "./run",
+      config_set_string, offsetof(config_t, home), 0, 0,
+      "directory of data, sockets and logs" },
+
+    { "SIDECAR_LISTEN", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, listen), 0, 0,
+      "unix:/path or address:port; unix:$RUNCOACH_HOME/sidecar.sock" },
+
+    { "SIDECAR_GROUP", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, group), 0, 0,
+      "group that may connect to the socket, if not the process's own" },
+
+    { "SIDECAR_LOG_LEVEL", { NULL, NULL }, "info",
+      config_set_level, offsetof(config_t, log_level), 0, 0,
+      "error, warn, info or debug" },
+
+    { "SIDECAR_THREADS", { NULL, NULL }, "8",
+      config_set_number, offsetof(config_t, threads), 1, 64,
+      "requests served at a time, each with a database connection" },
+
+    { "SIDECAR_QUEUE", { NULL, NULL }, "64",
+      config_set_number, offsetof(config_t, queue), 1, 4096,
+      "requests that may wait; more are answered 503" },
+
+    { "SIDECAR_STATEMENT_TIMEOUT", { NULL, NULL }, "8",
+      config_set_number, offsetof(config_t, statement), 1, 600,
+      "seconds the database may take for a statement" },
+
+    { "SIDECAR_LEASE", { NULL, NULL }, "120",
+      config_set_number, offsetof(config_t, lease), 1, 3600,
+      "seconds after which a job of a dead worker is taken over" },
+
+    { "SIDECAR_SWEEP", { NULL, NULL }, "300",
+      config_set_number, offsetof(config_t, sweep), 1, 86400,
+      "seconds between looks for jobs that nobody announced" },
+
+    { "DATABASE_URL", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, database_url), 0, 0,
+      "postgresql://user:password@host/name" },
+
+    { "DATABASE_TLS_VERIFY", { NULL, NULL }, "on",
+      config_set_switch, offsetof(config_t, database_verify), 0, 0,
+      "off: a database at a public address need not prove its name" },
+
+    { "REDIS_URL", { NULL, NULL }, NULL,
+      config_set_redis, offsetof(config_t, redis_url), 0, 0,
+      "redis://, rediss:// or unix:" },
+
+    { "CLERK_WEBHOOK_SECRET", { "CLERK_WEBHOOK_SIGNING_SECRET", NULL }, NULL,
+      config_set_secrets, offsetof(config_t, webhook_secret), 0, 0,
+      "one or several whsec_..., separated by commas" },
+
+    { "R2_ENDPOINT_URL", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, store_endpoint), 0, 0,
+      "the store's address, if not the account's at R2" },
+
+    { "R2_ACCOUNT_ID", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, store_account), 0, 0,
+      "Cloudflare account" },
+
+    { "R2_ACCESS_KEY", { "R2_ACCESS_KEY_ID", NULL }, NULL,
+      config_set_string, offsetof(config_t, store_access_key), 0, 0,
+      "access key of the store" },
+
+    { "R2_SECRET_KEY", { "R2_SECRET_ACCESS_KEY", NULL }, NULL,
+      config_set_string, offsetof(config_t, store_secret_key), 0, 0,
+      "secret key of the store" },
+
+    { "R2_BUCKET_NAME", { NULL, NULL }, "fit-files",
+      config_set_string, offsetof(config_t, store_bucket), 0, 0,
+      "bucket" },
+
+    { "R2_REGION", { NULL, NULL }, "auto",
+      config_set_string, offsetof(config_t, store_region), 0, 0,
+      "region in signatures" },
+
+    { "MAX_FILE_SIZE", { NULL, NULL }, "10485760",
+      config_set_number, offsetof(config_t, max_file_size), 1, 1073741824,
+      "bytes of the largest upload" },
+
+    { NULL, { NULL, NULL }, NULL, NULL, 0, 0, 0, NULL }
+};
+
+
+int
+config_load(config_t *cf, config_getenv_pt get, char *error, size_t size)
+{
+    const char          *name, *value, *text;
+    const config_var_t  *var;
+
+    memset(cf, 0, sizeof(config_t));
+
+    for (var = config_vars; var->name != NULL; var++) {
+
+        value = config_value(var, get, &name);
+        if (value == NULL) {
+            continue;
+        }
+
+        text = var->set(cf, var, value);
+        if (text != NULL) {
+            snprintf(error, size, "%s %s", name, text);
+            return -1;
+        }
+    }
+
+    if (config_listen(cf, error, size) != 0
+        || config_database(cf, error, size) != 0
+        || config_store(cf, error, size) != 0)
+    {
+        return -1;
+    }
+
+    return 0;
+}
+
+
+void
+config_usage(void)
+{
+    const config_var_t  *var;
+
+    for (var = config_vars; var->name != NULL; var++) {
+
+        printf("  %s", var->name);
+
+        if (var->aliases[0] != NULL) {
+            printf(" (%s)", var->aliases[0]);
+        }
+
+        printf("\n      %s", var->meaning);
+
+        if (var->value != NULL) {
+            printf(" [%s]", var->value);
+        }
+
+        printf("\n");
+    }
+}
+
+
+static const char *
+config_value(const config_var_t *var, config_getenv_pt get, const char **name)
+{
+    size_t       i;
+    const char  *value;
+
+    *name = var->name;
+
+    value = get(var->name);
+    if (value != NULL && *value != '\0') {
+        return value;
+    }
+
+    for (i = 0; i < 2 && var->aliases[i] != NULL; i++) {
+
+        value = get(var->aliases[i]);
+        if (value != NULL && *value != '\0') {
+            *name = var->aliases[i];
+            return value;
+        }
+    }
+
+    return var->value;
+}
+
+
+static const char *
+config_set_string(config_t *cf, const config_var_t *var, const char *value)
+{
+    *(const char **) ((char *) cf + var->offset) = value;
+
+    return NULL;
+}
+
+
+static const char *
+config_set_number(config_t *cf, const config_var_t *var, const char *value)
+{
+    char         *end;
+    long long     n;
+    static char   text[128];
+
+    errno = 0;
+    n = strtoll(value, &end, 10);
+
+    if (errno != 0 || end == value || *end != '\0' || n < var->min
+        || n > var->max)
+    {
+        snprintf(text, sizeof(text), "must be a number from %lld to %lld",
+                 var->min, var->max);
+        return text;
+    }
+
+    *(long long *) ((char *) cf + var->offset) = n;
+
+    return NULL;
+}
+
+
+static const char *
+config_set_switch(config_t *cf, const config_var_t *var, const char *value)
+{
+    unsigned  *field;
+
+    field = (unsigned *) ((char *) cf + var->offset);
+
+    if (strcmp(value, "on") == 0) {
+        *field = 1;
+        return NULL;
+    }
+
+    if (strcmp(value, "off") == 0) {
+        *field = 0;
+        return NULL;
+    }
+
+    return "must be \"on\" or \"off\"";
+}
+
+
+static const char *
+config_set_level(config_t *cf, const config_var_t *var, const char *value)
+{
+    (void) var;
+
+    if (log_level(value, &cf->log_level) != 0) {
+        return "must be \"error\", \"warn\", \"info\" or \"debug\"";
+    }
+
+    return NULL;
+}
+
+
+static const char *
+config_set_redis(config_t *cf, const config_var_t *var, const char *value)
+{
+    (void) var;
+
+    cf->redis_url = value;
+
+    return url_redis(&cf->redis, value);
+}
+
+
+static const char *
+config_set_secrets(config_t *cf, const config_var_t *var, const char *value)
+{
+    const char  *error;
+
+    (void) var;
+
+    if (svix_secrets_parse(&cf->webhook_secrets, (const u_char *) value,
+                           strlen(value), &error)
+        != 0)
+    {
+        return error;
+    }
+
+    cf->webhook_secret = value;
+
+    return NULL;
+}
+
+
+static int
+config_listen(config_t *cf, char *error, size_t size)
+{
+    int          n;
+    static char  buf[512];
+
+    if (cf->listen == NULL) {
+        n = snprintf(buf, sizeof(buf), "unix:%s/sidecar.sock", cf->home);
+
+        if (n < 0 || (size_t) n >= sizeof(buf)) {
+            snprintf(error, size, "RUNCOACH_HOME is too long");
+            return -1;
+        }
+
+        cf->listen = buf;
+    }
+
+    if (strncmp(cf->listen, "unix:", 5) == 0) {
+
+        if (cf->listen[5] == '\0' || strlen(cf->listen + 5) > 107) {
+            snprintf(error, size, "SIDECAR_LISTEN must be unix: with a path of "
+                     "1 to 107 bytes, \"%s\" is not", cf->listen);
+            return -1;
+        }
+
+        return 0;
+    }
+
+    if (strrchr(cf->listen, ':') == NULL) {
+        snprintf(error, size, "SIDECAR_LISTEN must be unix:/path or "
+                 "address:port, \"%s\" is not", cf->listen);
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static int
+config_database(config_t *cf, char *error, size_t size)
+{
+    char              *message;
+    const char        *text;
+    PQconninfoOption  *options;
+    static char        buf[URL_MAX];
+
+    if (cf->database_url == NULL) {
+        return 0;
+    }
+
+    /* libpq 16 can use the system's own store of certificates */
+
+    text = url_database(buf, sizeof(buf), cf->database_url,
+                        cf->database_verify,
+                        PQlibVersion() >= 160000 ? "system" : CONFIG_ROOTCERT);
+
+    if (text != NULL) {
+        snprintf(error, size, "DATABASE_URL %s", text);
+        return -1;
+    }
+
+    /* libpq's message may quote the password */
+
+    message = NULL;
+    options = PQconninfoParse(buf, &message);
+
+    if (options == NULL) {
+        PQfreemem(message);
+        snprintf(error, size, "DATABASE_URL is not understood by libpq: an "
+                 "argument it does not know, or a \"%%\" that is not %%XX");
+        return -1;
+    }
+
+    PQconninfoFree(options);
+
+    cf->database = buf;
+
+    return 0;
+}
+
+
+static int
+config_store(config_t *cf, char *error, size_t size)
+{
+    const char  *text;
+
+    if (cf->store_access_key == NULL || cf->store_secret_key == NULL
+        || (cf->store_endpoint == NULL && cf->store_account == NULL))
+    {
+        return 0;
+    }
+
+    text = url_store(&cf->store, cf->store_endpoint, cf->store_account,
+                     cf->store_bucket);
+
+    if (text != NULL) {
+        snprintf(error, size, "%s %s",
+                 (strncmp(text, "needs a bucket", 14) == 0) ? "R2_BUCKET_NAME"
+                 : (cf->store_endpoint != NULL) ? "R2_ENDPOINT_URL"
+                                                : "R2_ACCOUNT_ID",
+                 text);
+        return -1;
+    }
+
+    cf->store_enabled = 1;
+
+    return 0;
+}

@@ -1,0 +1,441 @@
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db.h"
+#include "log.h"
+
+
+#define DB_TRIES  3
+
+
+struct db_s {
+    const char  *url;
+    unsigned     timeout;
+    unsigned     used:1;        /* the connection has answered before */
+    unsigned     inside:1;      /* a transaction block: no other connection */
+    PGconn      *conn;
+};
+
+
+typedef enum {
+    DB_CLASS_LOST,              /* the connection is gone */
+    DB_CLASS_AGAIN,             /* the same statement may succeed now */
+    DB_CLASS_LATER,
+    DB_CLASS_BUG
+} db_class_e;
+
+
+static db_rc_e db_connect(db_t *db, const char *what);
+static void db_disconnect(db_t *db);
+static void db_notice(void *data, const PGresult *result);
+static PGresult *db_wait(db_t *db, unsigned deadline, int *timedout);
+static int db_poll(int fd, short events, long long until);
+static db_class_e db_classify(const char *sqlstate);
+static const char *db_sqlstate(const PGresult *result);
+static long long db_now(void);
+
+
+db_t *
+db_create(const char *url, unsigned timeout)
+{
+    db_t  *db;
+
+    db = calloc(1, sizeof(db_t));
+    if (db == NULL) {
+        return NULL;
+    }
+
+    db->url = url;
+    db->timeout = timeout;
+
+    return db;
+}
+
+
+void
+db_free(db_t *db)
+{
+    if (db != NULL) {
+        db_disconnect(db);
+        free(db);
+    }
+}
+
+
+db_rc_e
+db_query(db_t *db, const char *what, const char *sql, unsigned n,
+    const char *const *params, PGresult **result)
+{
+    int              timedout;
+    unsigned         tries, fresh;
+    PGresult        *res;
+    db_class_e       class;
+    ExecStatusType   status;
+
+    *result = NULL;
+
+    for (tries = 1; /* void */; tries++) {
+
+        if (db_connect(db, what) != DB_OK) {
+            return DB_RETRY;
+        }
+
+        fresh = !db->used || db->inside;
+        timedout = 0;
+        res = NULL;
+
+        if (PQsendQueryParams(db->conn, sql, n, NULL, params, NULL, NULL, 0)
+            == 1)
+        {
+            res = db_wait(db, db->timeout, &timedout);
+        }
+
+        status = PQresultStatus(res);
+
+        if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+            db->used = 1;
+            *result = res;
+            return DB_OK;
+        }
+
+        class = timedout ? DB_CLASS_LATER : db_classify(db_sqlstate(res));
+
+        /*
+         * A scaled-down or restarted server is noticed by the first statement
+         * after it: an old connection deserves a second try, a new one which
+         * fails at once does not.
+         */
+
+        if (class == DB_CLASS_LOST && !fresh && tries < DB_TRIES) {
+            PQclear(res);
+            db_disconnect(db);
+            continue;
+        }
+
+        if (class == DB_CLASS_AGAIN && tries < DB_TRIES && !db->inside) {
+            PQclear(res);
+            continue;
+        }
+
+        break;
+    }
+
+    if (class == DB_CLASS_BUG) {
+        log_error("database refused statement=%s sqlstate=%s reason=%s",
+                  what, db_sqlstate(res),
+                  log_value(PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY)));
+
+    } else {
+        log_warn("database failed statement=%s sqlstate=%s reason=%s",
+                 what, db_sqlstate(res),
+                 timedout ? "timeout"
+                          : log_value(res ? PQresultErrorMessage(res)
+                                          : PQerrorMessage(db->conn)));
+    }
+
+    PQclear(res);
+
+    if (class != DB_CLASS_BUG || db->inside) {
+        db_disconnect(db);
+    }
+
+    return (class == DB_CLASS_BUG) ? DB_ERROR : DB_RETRY;
+}
+
+
+db_rc_e
+db_script(db_t *db, const char *what, const char *sql, unsigned deadline)
+{
+    int              timedout;
+    db_rc_e          rc;
+    PGresult        *res;
+    ExecStatusType   status;
+
+    if (db_connect(db, what) != DB_OK) {
+        return DB_RETRY;
+    }
+
+    timedout = 0;
+    res = NULL;
+
+    if (PQsendQuery(db->conn, sql) == 1) {
+        res = db_wait(db, deadline, &timedout);
+    }
+
+    status = PQresultStatus(res);
+
+    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK
+        || status == PGRES_EMPTY_QUERY)
+    {
+        PQclear(res);
+        return DB_OK;
+    }
+
+    rc = (!timedout && db_classify(db_sqlstate(res)) == DB_CLASS_BUG)
+         ? DB_ERROR : DB_RETRY;
+
+    log_error("database failed statement=%s sqlstate=%s reason=%s", what,
+              db_sqlstate(res),
+              timedout ? "timeout"
+                       : log_value(res ? PQresultErrorMessage(res)
+                                       : PQerrorMessage(db->conn)));
+
+    PQclear(res);
+    db_disconnect(db);
+
+    return rc;
+}
+
+
+db_rc_e
+db_begin(db_t *db, const char *what)
+{
+    db_rc_e  rc;
+
+    rc = db_script(db, what, "BEGIN", db->timeout);
+    db->inside = (rc == DB_OK);
+
+    return rc;
+}
+
+
+db_rc_e
+db_commit(db_t *db, const char *what)
+{
+    db_rc_e  rc;
+
+    rc = db_script(db, what, "COMMIT", db->timeout);
+    db->inside = 0;
+
+    return rc;
+}
+
+
+const char *
+db_value(const PGresult *result, int column)
+{
+    if (PQntuples(result) == 0 || column >= PQnfields(result)
+        || PQgetisnull(result, 0, column))
+    {
+        return NULL;
+    }
+
+    return PQgetvalue(result, 0, column);
+}
+
+
+static db_rc_e
+db_connect(db_t *db, const char *what)
+{
+    if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK) {
+        return DB_OK;
+    }
+
+    if (db->inside) {
+        db_disconnect(db);
+        return DB_RETRY;
+    }
+
+    db_disconnect(db);
+
+    if (db->url == NULL) {
+        log_warn("database is not configured statement=%s", what);
+        return DB_RETRY;
+    }
+
+    db->conn = PQconnectdb(db->url);
+
+    if (db->conn == NULL || PQstatus(db->conn) != CONNECTION_OK
+        || PQsetnonblocking(db->conn, 1) != 0)
+    {
+        log_warn("database is not reachable statement=%s reason=%s", what,
+                 log_value(PQerrorMessage(db->conn)));
+        db_disconnect(db);
+        return DB_RETRY;
+    }
+
+    /* a notice may repeat what a statement was given */
+
+    (void) PQsetErrorVerbosity(db->conn, PQERRORS_TERSE);
+    (void) PQsetNoticeReceiver(db->conn, db_notice, NULL);
+
+    return DB_OK;
+}
+
+
+static void
+db_disconnect(db_t *db)
+{
+    PQfinish(db->conn);
+
+    db->conn = NULL;
+    db->used = 0;
+    db->inside = 0;
+}
+
+
+static void
+db_notice(void *data, const PGresult *result)
+{
+    (void) data;
+    (void) result;
+}
+
+
+/*
+ * The last result of what was sent, or the first that failed; NULL if the
+ * connection broke or the deadline passed.  The deadline is kept here and not
+ * by statement_timeout, which a pooler does not let through.
+ */
+
+static PGresult *
+db_wait(db_t *db, unsigned deadline, int *timedout)
+{
+    int              rc, flushed;
+    PGresult        *res, *last;
+    long long        until;
+    ExecStatusType   status;
+
+    last = NULL;
+    until = db_now() + deadline * 1000LL;
+
+    for ( ;; ) {
+
+        flushed = PQflush(db->conn);
+        if (flushed < 0) {
+            goto failed;
+        }
+
+        if (flushed == 0 && !PQisBusy(db->conn)) {
+
+            res = PQgetResult(db->conn);
+            if (res == NULL) {
+                return last;
+            }
+
+            status = PQresultStatus(last);
+
+            if (last != NULL && status != PGRES_TUPLES_OK
+                && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY)
+            {
+                PQclear(res);
+
+            } else {
+                PQclear(last);
+                last = res;
+            }
+
+            /* without a connection each call would make one more of these */
+
+            if (PQstatus(db->conn) == CONNECTION_BAD) {
+                return last;
+            }
+
+            continue;
+        }
+
+        rc = db_poll(PQsocket(db->conn),
+                     POLLIN | (flushed == 1 ? POLLOUT : 0), until);
+
+        if (rc == 0) {
+            *timedout = 1;
+            goto failed;
+        }
+
+        if (rc < 0 || PQconsumeInput(db->conn) != 1) {
+            goto failed;
+        }
+    }
+
+failed:
+
+    PQclear(last);
+
+    return NULL;
+}
+
+
+static int
+db_poll(int fd, short events, long long until)
+{
+    int            n;
+    long long      left;
+    struct pollfd  pfd;
+
+    for ( ;; ) {
+        left = until - db_now();
+
+        if (left <= 0) {
+            return 0;
+        }
+
+        pfd.fd = fd;
+        pfd.events = events;
+
+        n = poll(&pfd, 1, (int) left);
+
+        if (n >= 0 || errno != EINTR) {
+            return n;
+        }
+    }
+}
+
+
+static db_class_e
+db_classify(const char *sqlstate)
+{
+    size_t              i;
+    static const char  *again[] = { "40001", "40P01", "55P03" };
+    static const char  *lost[] = { "08", "57P" };
+    static const char  *later[] = { "53", "57", "58", "XX", "25006" };
+
+    if (strcmp(sqlstate, "-") == 0) {
+        return DB_CLASS_LOST;
+    }
+
+    for (i = 0; i < sizeof(again) / sizeof(again[0]); i++) {
+        if (strcmp(sqlstate, again[i]) == 0) {
+            return DB_CLASS_AGAIN;
+        }
+    }
+
+    for (i = 0; i < sizeof(lost) / sizeof(lost[0]); i++) {
+        if (strncmp(sqlstate, lost[i], strlen(lost[i])) == 0) {
+            return DB_CLASS_LOST;
+        }
+    }
+
+    for (i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+        if (strncmp(sqlstate, later[i], strlen(later[i])) == 0) {
+            return DB_CLASS_LATER;
+        }
+    }
+
+    return DB_CLASS_BUG;
+}
+
+
+static const char *
+db_sqlstate(const PGresult *result)
+{
+    const char  *sqlstate;
+
+    sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    return (sqlstate == NULL) ? "-" : sqlstate;
+}
+
+
+static long long
+db_now(void)
+{
+    struct timespec  ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}

@@ -1,0 +1,517 @@
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include <curl/curl.h>
+#include <openssl/crypto.h>
+
+#include "r2.h"
+
+
+#define R2_EXPIRES   60
+#define R2_CONNECT   3000L
+#define R2_DEADLINE  5000L
+#define R2_TRANSFER  30000L
+#define R2_PAUSE     200000000L
+
+
+struct r2_s {
+    CURL                         *curl;
+    const config_t               *cf;
+    runcoach_sigv4_credential_t   credential;
+    runcoach_sigv4_day_key_t      day;
+
+    /* of the request that is running */
+    r2_head_t                    *head;
+    u_char                       *data;
+    size_t                        len;
+    size_t                        size;
+    size_t                        limit;
+    unsigned                      overflow:1;
+};
+
+
+static r2_rc_e r2_request(r2_t *r2, const char *method, const char *key,
+    const char *etag);
+static r2_rc_e r2_attempt(r2_t *r2, const char *method, const char *url,
+    struct curl_slist *headers, const char *key, int *again);
+static int r2_sign(r2_t *r2, char *url, const char *method, const char *key,
+    unsigned seconds, const runcoach_sigv4_pair_t *header,
+    const runcoach_sigv4_pair_t *query);
+static size_t r2_header(char *p, size_t size, size_t n, void *data);
+static void r2_header_size(r2_head_t *head, const char *p, size_t n);
+static void r2_header_etag(r2_head_t *head, const char *p, size_t n);
+static void r2_header_sha256(r2_head_t *head, const char *p, size_t n);
+static size_t r2_write(char *p, size_t size, size_t n, void *data);
+static runcoach_str_t r2_string(const char *s);
+
+
+r2_t *
+r2_create(const config_t *cf)
+{
+    r2_t  *r2;
+
+    r2 = calloc(1, sizeof(r2_t));
+    if (r2 == NULL) {
+        return NULL;
+    }
+
+    r2->cf = cf;
+    r2->credential.access_key = r2_string(cf->store_access_key);
+    r2->credential.secret_key = r2_string(cf->store_secret_key);
+    r2->credential.region = r2_string(cf->store_region);
+
+    r2->curl = curl_easy_init();
+
+    if (r2->curl == NULL) {
+        free(r2);
+        return NULL;
+    }
+
+    return r2;
+}
+
+
+void
+r2_free(r2_t *r2)
+{
+    if (r2 != NULL) {
+        curl_easy_cleanup(r2->curl);
+        OPENSSL_cleanse(&r2->day, sizeof(r2->day));
+        free(r2);
+    }
+}
+
+
+r2_rc_e
+r2_head(r2_t *r2, const char *key, r2_head_t *head)
+{
+    r2_rc_e  rc;
+
+    memset(head, 0, sizeof(r2_head_t));
+    head->size = -1;
+    r2->head = head;
+
+    rc = r2_request(r2, "HEAD", key, NULL);
+
+    r2->head = NULL;
+
+    if (rc == R2_OK && (head->size < 0 || head->etag[0] == '\0')) {
+        log_error("store tells no size or no etag key=%s", log_value(key));
+        return R2_RETRY;
+    }
+
+    return rc;
+}
+
+
+r2_rc_e
+r2_get(r2_t *r2, const char *key, const char *etag, size_t limit,
+    u_char **data, size_t *n)
+{
+    r2_rc_e  rc;
+
+    r2->limit = limit;
+
+    rc = r2_request(r2, "GET", key, etag);
+
+    if (rc == R2_OK) {
+        *data = r2->data;
+        *n = r2->len;
+
+    } else {
+        free(r2->data);
+        *data = NULL;
+        *n = 0;
+    }
+
+    r2->data = NULL;
+    r2->size = 0;
+    r2->limit = 0;
+
+    return rc;
+}
+
+
+r2_rc_e
+r2_delete(r2_t *r2, const char *key)
+{
+    r2_rc_e  rc;
+
+    rc = r2_request(r2, "DELETE", key, NULL);
+
+    return (rc == R2_NOT_FOUND) ? R2_OK : rc;
+}
+
+
+int
+r2_presign(r2_t *r2, char *url, const char *key, unsigned seconds,
+    const char *name)
+{
+    char                   value[256];
+    runcoach_sigv4_pair_t  query;
+
+    if (name == NULL) {
+        return r2_sign(r2, url, "GET", key, seconds, NULL, NULL);
+    }
+
+    snprintf(value, sizeof(value), "attachment; filename=\"%.200s\"", name);
+
+    query.name = r2_string("response-content-disposition");
+    query.value = r2_string(value);
+
+    return r2_sign(r2, url, "GET", key, seconds, NULL, &query);
+}
+
+
+static r2_rc_e
+r2_request(r2_t *r2, const char *method, const char *key, const char *etag)
+{
+    int                     again;
+    char                    url[RUNCOACH_SIGV4_MAX_URL];
+    char                    match[300];
+    r2_rc_e                 rc;
+    unsigned                tries;
+    struct timespec         pause;
+    struct curl_slist      *headers, *next;
+    runcoach_sigv4_pair_t   mode;
+
+    rc = R2_RETRY;
+    headers = NULL;
+
+    /* x-amz-* headers count only if they are signed */
+
+    mode.name = r2_string("x-amz-checksum-mode");
+    mode.value = r2_string("ENABLED");
+
+    if (r2->head != NULL) {
+        headers = curl_slist_append(NULL, "x-amz-checksum-mode: ENABLED");
+        if (headers == NULL) {
+            return R2_RETRY;
+        }
+    }
+
+    if (etag != NULL) {
+        snprintf(match, sizeof(match),
+                 (strncmp(etag, "W/", 2) == 0) ? "If-Match: %s"
+                                               : "If-Match: \"%s\"", etag);
+
+        next = curl_slist_append(headers, match);
+        if (next == NULL) {
+            goto done;
+        }
+
+        headers = next;
+    }
+
+    for (tries = 1; tries <= 2; tries++) {
+
+        if (r2_sign(r2, url, method, key, R2_EXPIRES,
+                    (r2->head != NULL) ? &mode : NULL, NULL)
+            != 0)
+        {
+            log_error("cannot sign method=%s key=%s", method, log_value(key));
+            rc = R2_NOT_FOUND;
+            break;
+        }
+
+        rc = r2_attempt(r2, method, url, headers, key, &again);
+
+        if (!again || tries == 2) {
+            break;
+        }
+
+        pause.tv_sec = 0;
+        pause.tv_nsec = R2_PAUSE;
+        nanosleep(&pause, NULL);
+    }
+
+done:
+
+    curl_slist_free_all(headers);
+
+    return rc;
+}
+
+
+static r2_rc_e
+r2_attempt(r2_t *r2, const char *method, const char *url,
+    struct curl_slist *headers, const char *key, int *again)
+{
+    long      status;
+    CURL     *curl;
+    CURLcode  code;
+
+    *again = 0;
+    status = 0;
+    curl = r2->curl;
+
+    r2->len = 0;
+    r2->overflow = 0;
+
+    curl_easy_reset(curl);
+
+    /* PATH_AS_IS: what was signed is what must be sent */
+
+    if (curl_easy_setopt(curl, CURLOPT_URL, url) != CURLE_OK
+        || curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) != CURLE_OK
+        || curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https")
+           != CURLE_OK)
+    {
+        return R2_RETRY;
+    }
+
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, R2_CONNECT);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS,
+                     (r2->limit != 0) ? R2_TRANSFER : R2_DEADLINE);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1024L);
+    curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, R2_DEADLINE / 1000);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, r2_write);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, r2);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, r2_header);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, r2);
+
+    if (strcmp(method, "HEAD") == 0) {
+        curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+
+    } else if (strcmp(method, "GET") != 0) {
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+    }
+
+    code = curl_easy_perform(curl);
+
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+
+    if (r2->overflow) {
+        return R2_TOO_LARGE;
+    }
+
+    if (code != CURLE_OK) {
+        log_warn("store is not reachable method=%s key=%s reason=%s", method,
+                 log_value(key), log_value(curl_easy_strerror(code)));
+        *again = 1;
+        return R2_RETRY;
+    }
+
+    if (status >= 200 && status < 300) {
+        return R2_OK;
+    }
+
+    if (status == 404) {
+        return R2_NOT_FOUND;
+    }
+
+    if (status == 412) {
+        return R2_CHANGED;
+    }
+
+    *again = (status == 429 || status >= 500);
+
+    log_error("store refused method=%s key=%s status=%ld", method,
+              log_value(key), status);
+
+    return R2_RETRY;
+}
+
+
+static int
+r2_sign(r2_t *r2, char *url, const char *method, const char *key,
+    unsigned seconds, const runcoach_sigv4_pair_t *header,
+    const runcoach_sigv4_pair_t *query)
+{
+    size_t                    n;
+    runcoach_sigv4_request_t  request;
+
+    memset(&request, 0, sizeof(runcoach_sigv4_request_t));
+
+    request.method = r2_string(method);
+    request.scheme = r2_string(r2->cf->store.scheme);
+    request.host = r2_string(r2->cf->store.host);
+    request.base = r2_string(r2->cf->store.base);
+    request.key = r2_string(key);
+    request.now = time(NULL);
+    request.expires = seconds;
+    request.headers = header;
+    request.nheaders = (header != NULL);
+    request.query = query;
+    request.nquery = (query != NULL);
+
+    if (runcoach_sigv4_presign((u_char *) url, RUNCOACH_SIGV4_MAX_URL - 1, &n,
+                               &r2->credential, &r2->day, &request)
+        != RUNCOACH_SIGV4_OK)
+    {
+        return -1;
+    }
+
+    url[n] = '\0';
+
+    return 0;
+}
+
+
+static size_t
+r2_header(char *p, size_t size, size_t n, void *data)
+{
+    r2_t *r2 = data;
+
+    size_t       len;
+    const char  *value;
+
+    len = size * n;
+
+    if (r2->head == NULL) {
+        return len;
+    }
+
+    value = memchr(p, ':', len);
+    if (value == NULL) {
+        return len;
+    }
+
+    n = value - p;
+    value++;
+    size = p + len - value;
+
+    while (size > 0 && (*value == ' ' || *value == '\t')) {
+        value++;
+        size--;
+    }
+
+    while (size > 0 && strchr("\r\n \t", value[size - 1]) != NULL) {
+        size--;
+    }
+
+    if (n == 4 && strncasecmp(p, "etag", 4) == 0) {
+        r2_header_etag(r2->head, value, size);
+
+    } else if (n == 14 && strncasecmp(p, "content-length", 14) == 0) {
+        r2_header_size(r2->head, value, size);
+
+    } else if (n == 21 && strncasecmp(p, "x-amz-checksum-sha256", 21) == 0) {
+        r2_header_sha256(r2->head, value, size);
+    }
+
+    return len;
+}
+
+
+static void
+r2_header_size(r2_head_t *head, const char *p, size_t n)
+{
+    size_t     i;
+    long long  size;
+
+    size = 0;
+
+    for (i = 0; i < n; i++) {
+
+        if (i == 18 || p[i] < '0' || p[i] > '9') {
+            return;
+        }
+
+        size = size * 10 + (p[i] - '0');
+    }
+
+    head->size = (n == 0) ? -1 : size;
+}
+
+
+static void
+r2_header_etag(r2_head_t *head, const char *p, size_t n)
+{
+    if (n >= 2 && p[0] == '"' && p[n - 1] == '"') {
+        p++;
+        n -= 2;
+    }
+
+    if (n < sizeof(head->etag)) {
+        memcpy(head->etag, p, n);
+        head->etag[n] = '\0';
+    }
+}
+
+
+/* that of a multipart upload is a sum of sums, told by its suffix "-N" */
+
+static void
+r2_header_sha256(r2_head_t *head, const char *p, size_t n)
+{
+    u_char   digest[runcoach_base64_decoded_max(44)];
+    ssize_t  len, i;
+
+    if (n > 44) {
+        return;
+    }
+
+    len = runcoach_base64_decode_any(digest, (const u_char *) p, n);
+
+    if (len != 32) {
+        return;
+    }
+
+    for (i = 0; i < len; i++) {
+        snprintf(head->sha256 + 2 * i, 3, "%02x", digest[i]);
+    }
+}
+
+
+static size_t
+r2_write(char *p, size_t size, size_t n, void *data)
+{
+    r2_t *r2 = data;
+
+    size_t   len, want;
+    u_char  *bigger;
+
+    len = size * n;
+
+    /* the body of an answer to HEAD or DELETE, or of an error, is nothing */
+
+    if (r2->limit == 0) {
+        return len;
+    }
+
+    if (len > r2->limit - r2->len) {
+        r2->overflow = 1;
+        return 0;
+    }
+
+    if (r2->len + len > r2->size) {
+        want = (r2->size == 0) ? 65536 : r2->size;
+
+        while (want < r2->len + len) {
+            want *= 2;
+        }
+
+        bigger = realloc(r2->data, want);
+        if (bigger == NULL) {
+            return 0;
+        }
+
+        r2->data = bigger;
+        r2->size = want;
+    }
+
+    memcpy(r2->data + r2->len, p, len);
+    r2->len += len;
+
+    return len;
+}
+
+
+static runcoach_str_t
+r2_string(const char *s)
+{
+    runcoach_str_t  str;
+
+    str.data = (const u_char *) s;
+    str.len = strlen(s);
+
+    return str;
+}

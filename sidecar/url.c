@@ -1,0 +1,778 @@
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <arpa/inet.h>
+
+#include "../ngx_runcoach_module/lib/runcoach_sigv4.h"
+#include "url.h"
+
+
+typedef struct {
+    char        *start;
+    char        *pos;
+    char        *last;
+    unsigned     overflow:1;
+} url_buf_t;
+
+
+typedef struct {
+    const char  *data;
+    size_t       len;
+} url_span_t;
+
+
+typedef struct {
+    url_span_t   sslmode;
+    url_span_t   host;
+    unsigned     rootcert:1;
+    unsigned     timeout:1;
+    unsigned     name:1;
+    unsigned     user_timeout:1;
+} url_database_args_t;
+
+
+static int url_private_ipv4(const unsigned char *a);
+static int url_private_hosts(const char *hosts, size_t n);
+static const char *url_database_args(url_buf_t *b, const char *p,
+    url_database_args_t *args);
+static url_span_t url_sslmode(const char *p, size_t n);
+static void url_argument(url_buf_t *b, const char *name, const char *value,
+    size_t n);
+static void url_append(url_buf_t *b, const char *p, size_t n);
+static int url_equal(url_span_t s, const char *name);
+static int url_decode(char *dst, size_t size, const char *src, size_t n);
+static const char *url_redis_unix(url_redis_t *redis, const char *p);
+static const char *url_redis_tcp(url_redis_t *redis, const char *p);
+static const char *url_redis_userinfo(url_redis_t *redis, const char **p,
+    size_t n);
+static const char *url_redis_database(url_redis_t *redis, const char *p);
+static const char *url_hostport(const char *p, size_t n, url_span_t *host,
+    url_span_t *port);
+
+
+static const char  url_database_form[] =
+    "must be like postgresql://user:password@host:5432/name?sslmode=require";
+
+static const char  url_redis_form[] =
+    "must be like redis://:password@host:6379/0, rediss://host:6380 or "
+    "unix:/path/redis.sock";
+
+static const char  url_store_form[] =
+    "must be like https://account.r2.cloudflarestorage.com";
+
+
+int
+url_private_host(const char *host, size_t n)
+{
+    char                 addr[INET6_ADDRSTRLEN];
+    size_t               i, len;
+    unsigned char        bin[16];
+    static const char   *suffixes[] = {
+        ".localhost", ".internal", ".flycast"
+    };
+    static const unsigned char  loopback[16] = {
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1
+    };
+    static const unsigned char  mapped[12] = {
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff
+    };
+
+    if (n == 0 || host[0] == '/' || host[0] == '@') {
+        return 1;
+    }
+
+    if (n >= 3 && host[0] == '[' && host[n - 1] == ']') {
+        host++;
+        n -= 2;
+    }
+
+    if (n == sizeof("localhost") - 1 && strncasecmp(host, "localhost", n) == 0)
+    {
+        return 1;
+    }
+
+    for (i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        len = strlen(suffixes[i]);
+
+        if (n > len && strncasecmp(host + n - len, suffixes[i], len) == 0) {
+            return 1;
+        }
+    }
+
+    if (n >= sizeof(addr)) {
+        return 0;
+    }
+
+    memcpy(addr, host, n);
+    addr[n] = '\0';
+
+    if (inet_pton(AF_INET, addr, bin) == 1) {
+        return url_private_ipv4(bin);
+    }
+
+    if (inet_pton(AF_INET6, addr, bin) != 1) {
+        return 0;
+    }
+
+    if (memcmp(bin, mapped, sizeof(mapped)) == 0) {
+        return url_private_ipv4(bin + sizeof(mapped));
+    }
+
+    return memcmp(bin, loopback, sizeof(loopback)) == 0
+           || (bin[0] & 0xfe) == 0xfc
+           || (bin[0] == 0xfe && (bin[1] & 0xc0) == 0x80);
+}
+
+
+static int
+url_private_ipv4(const unsigned char *a)
+{
+    return a[0] == 127
+           || a[0] == 10
+           || (a[0] == 172 && (a[1] & 0xf0) == 16)
+           || (a[0] == 192 && a[1] == 168)
+           || (a[0] == 169 && a[1] == 254)
+           || (a[0] == 100 && (a[1] & 0xc0) == 64);
+}
+
+
+const char *
+url_database(char *dst, size_t size, const char *src, int verify,
+    const char *rootcert)
+{
+    size_t                len;
+    url_buf_t             b;
+    const char           *p, *args, *path, *at, *error;
+    url_span_t            hosts;
+    url_database_args_t   a;
+
+    p = strstr(src, "://");
+    if (p == NULL) {
+        return url_database_form;
+    }
+
+    len = strcspn(src, "+:");
+
+    if (!(len == 8 && strncasecmp(src, "postgres", len) == 0)
+        && !(len == 10 && strncasecmp(src, "postgresql", len) == 0))
+    {
+        return url_database_form;
+    }
+
+    p += 3;
+
+    if (strpbrk(p, " \t\r\n") != NULL) {
+        return "must not have white space in it (write %20)";
+    }
+
+    if (strchr(p, '#') != NULL) {
+        return "must not have \"#\" in it (write %23)";
+    }
+
+    b.start = dst;
+    b.pos = dst;
+    b.last = dst + size - 1;
+    b.overflow = 0;
+
+    args = strchr(p, '?');
+    len = (args == NULL) ? strlen(p) : (size_t) (args - p);
+
+    path = memchr(p, '/', len);
+    hosts.data = p;
+    hosts.len = (path == NULL) ? len : (size_t) (path - p);
+
+    at = memchr(hosts.data, '@', hosts.len);
+    if (at != NULL) {
+        hosts.len -= at + 1 - hosts.data;
+        hosts.data = at + 1;
+    }
+
+    url_append(&b, "postgresql://", sizeof("postgresql://") - 1);
+    url_append(&b, p, len);
+
+    memset(&a, 0, sizeof(url_database_args_t));
+
+    error = url_database_args(&b, args, &a);
+    if (error != NULL) {
+        return error;
+    }
+
+    /* an argument "host" overrides the host before the path, as in libpq */
+
+    if (a.host.len != 0) {
+        hosts = a.host;
+    }
+
+    if (verify && !url_private_hosts(hosts.data, hosts.len)
+        && !url_equal(a.sslmode, "verify-full"))
+    {
+        url_argument(&b, "sslmode", "verify-full", sizeof("verify-full") - 1);
+
+    } else if (a.sslmode.len != 0) {
+        url_argument(&b, "sslmode", a.sslmode.data, a.sslmode.len);
+        verify = url_equal(a.sslmode, "verify-full");
+
+    } else {
+        verify = 0;
+    }
+
+    if (verify && !a.rootcert) {
+        url_argument(&b, "sslrootcert", rootcert, strlen(rootcert));
+    }
+
+    if (!a.timeout) {
+        url_argument(&b, "connect_timeout", "10", 2);
+    }
+
+    if (!a.user_timeout) {
+        url_argument(&b, "tcp_user_timeout", "10000", 5);
+    }
+
+    if (!a.name) {
+        url_argument(&b, "application_name", "runcoach-sidecar",
+                     sizeof("runcoach-sidecar") - 1);
+    }
+
+    *b.pos = '\0';
+
+    return b.overflow ? "is too long" : NULL;
+}
+
+
+static int
+url_private_hosts(const char *hosts, size_t n)
+{
+    char         decoded[256];
+    size_t       len;
+    const char  *p, *last, *comma;
+    url_span_t   host, port;
+
+    last = hosts + n;
+
+    for (p = hosts; p <= last; p = comma + 1) {
+
+        comma = memchr(p, ',', last - p);
+        if (comma == NULL) {
+            comma = last;
+        }
+
+        len = comma - p;
+
+        if (url_hostport(p, len, &host, &port) != NULL) {
+            return 0;
+        }
+
+        if (url_decode(decoded, sizeof(decoded), host.data, host.len) != 0
+            || !url_private_host(decoded, strlen(decoded)))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static const char *
+url_database_args(url_buf_t *b, const char *p, url_database_args_t *args)
+{
+    size_t               i;
+    url_span_t           name, value;
+    const char          *last;
+    static const char   *dropped[] = {
+        "prepared_statement_cache_size", "statement_cache_size",
+        "prepared_statement_name_func", "command_timeout", "pgbouncer",
+        "pool_timeout", "connection_limit", "schema"
+    };
+
+    while (p != NULL && *p != '\0') {
+        p++;
+
+        last = p + strcspn(p, "&");
+        name.data = p;
+        value.data = memchr(p, '=', last - p);
+        p = last;
+
+        if (value.data == NULL) {
+
+            if (last == name.data) {
+                continue;
+            }
+
+            return "has an argument without \"=\"";
+        }
+
+        name.len = value.data - name.data;
+        value.data++;
+        value.len = last - value.data;
+
+        if (url_equal(name, "ssl")) {
+            args->sslmode = url_sslmode(value.data, value.len);
+
+            if (args->sslmode.len == 0) {
+                return "has an \"ssl\" that is none of require, disable, "
+                       "prefer, allow, verify-ca, verify-full, true, false";
+            }
+
+            continue;
+        }
+
+        if (url_equal(name, "sslmode")) {
+            args->sslmode = url_sslmode(value.data, value.len);
+
+            if (args->sslmode.len == 0) {
+                return "has an \"sslmode\" that is none of disable, allow, "
+                       "prefer, require, verify-ca, verify-full";
+            }
+
+            continue;
+        }
+
+        for (i = 0; i < sizeof(dropped) / sizeof(dropped[0]); i++) {
+            if (url_equal(name, dropped[i])) {
+                break;
+            }
+        }
+
+        if (i < sizeof(dropped) / sizeof(dropped[0])) {
+            continue;
+        }
+
+        if (url_equal(name, "host") || url_equal(name, "hostaddr")) {
+            args->host = value;
+        }
+
+        args->rootcert |= url_equal(name, "sslrootcert");
+        args->timeout |= url_equal(name, "connect_timeout");
+        args->name |= url_equal(name, "application_name");
+        args->user_timeout |= url_equal(name, "tcp_user_timeout");
+
+        url_append(b, memchr(b->start, '?', b->pos - b->start) ? "&" : "?", 1);
+        url_append(b, name.data, last - name.data);
+    }
+
+    return NULL;
+}
+
+
+static url_span_t
+url_sslmode(const char *p, size_t n)
+{
+    size_t              i;
+    url_span_t          s;
+    static const char  *modes[][2] = {
+        { "disable", "disable" },
+        { "allow", "allow" },
+        { "prefer", "prefer" },
+        { "require", "require" },
+        { "verify-ca", "verify-ca" },
+        { "verify-full", "verify-full" },
+        { "true", "require" },
+        { "1", "require" },
+        { "false", "disable" },
+        { "0", "disable" }
+    };
+
+    for (i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+
+        if (strlen(modes[i][0]) == n && memcmp(p, modes[i][0], n) == 0) {
+            s.data = modes[i][1];
+            s.len = strlen(s.data);
+            return s;
+        }
+    }
+
+    s.data = NULL;
+    s.len = 0;
+
+    return s;
+}
+
+
+static void
+url_argument(url_buf_t *b, const char *name, const char *value, size_t n)
+{
+    url_append(b, memchr(b->start, '?', b->pos - b->start) ? "&" : "?", 1);
+    url_append(b, name, strlen(name));
+    url_append(b, "=", 1);
+    url_append(b, value, n);
+}
+
+
+static void
+url_append(url_buf_t *b, const char *p, size_t n)
+{
+    if (n > (size_t) (b->last - b->pos)) {
+        b->overflow = 1;
+        return;
+    }
+
+    memcpy(b->pos, p, n);
+    b->pos += n;
+}
+
+
+static int
+url_equal(url_span_t s, const char *name)
+{
+    return s.len == strlen(name) && memcmp(s.data, name, s.len) == 0;
+}
+
+
+static int
+url_decode(char *dst, size_t size, const char *src, size_t n)
+{
+    char    hex[3];
+    size_t  i, len;
+
+    len = 0;
+    hex[2] = '\0';
+
+    for (i = 0; i < n; i++) {
+
+        if (len + 1 >= size) {
+            return -1;
+        }
+
+        if (src[i] != '%') {
+            dst[len++] = src[i];
+            continue;
+        }
+
+        if (n - i < 3 || !isxdigit((unsigned char) src[i + 1])
+            || !isxdigit((unsigned char) src[i + 2]))
+        {
+            return -1;
+        }
+
+        hex[0] = src[++i];
+        hex[1] = src[++i];
+        dst[len] = (char) strtol(hex, NULL, 16);
+
+        if (dst[len++] == '\0') {
+            return -1;
+        }
+    }
+
+    dst[len] = '\0';
+
+    return 0;
+}
+
+
+const char *
+url_redis(url_redis_t *redis, const char *src)
+{
+    memset(redis, 0, sizeof(url_redis_t));
+    strcpy(redis->port, "6379");
+
+    if (strncasecmp(src, "redis://", 8) == 0) {
+        return url_redis_tcp(redis, src + 8);
+    }
+
+    if (strncasecmp(src, "rediss://", 9) == 0) {
+        redis->tls = 1;
+        return url_redis_tcp(redis, src + 9);
+    }
+
+    if (strncasecmp(src, "unix:", 5) == 0) {
+        redis->local = 1;
+        return url_redis_unix(redis, src + 5);
+    }
+
+    return url_redis_form;
+}
+
+
+static const char *
+url_redis_unix(url_redis_t *redis, const char *p)
+{
+    size_t       len;
+    const char  *at, *args, *error;
+
+    if (strncmp(p, "//", 2) == 0) {
+        p += 2;
+    }
+
+    at = strchr(p, '@');
+
+    if (at != NULL && *p != '/') {
+        error = url_redis_userinfo(redis, &p, at - p);
+        if (error != NULL) {
+            return error;
+        }
+    }
+
+    args = strchr(p, '?');
+    len = (args == NULL) ? strlen(p) : (size_t) (args - p);
+
+    if (*p != '/' || len > 107) {
+        return url_redis_form;
+    }
+
+    if (url_decode(redis->host, sizeof(redis->host), p, len) != 0) {
+        return url_redis_form;
+    }
+
+    if (args == NULL) {
+        return NULL;
+    }
+
+    args += strncmp(args, "?db=", 4) == 0 ? 4 : 0;
+
+    return url_redis_database(redis, args);
+}
+
+
+static const char *
+url_redis_tcp(url_redis_t *redis, const char *p)
+{
+    size_t       len;
+    url_span_t   host, port;
+    const char  *at, *slash, *error;
+
+    slash = strpbrk(p, "/?");
+    len = (slash == NULL) ? strlen(p) : (size_t) (slash - p);
+
+    at = memchr(p, '@', len);
+    if (at != NULL) {
+        error = url_redis_userinfo(redis, &p, at - p);
+        if (error != NULL) {
+            return error;
+        }
+
+        len = (slash == NULL) ? strlen(p) : (size_t) (slash - p);
+    }
+
+    error = url_hostport(p, len, &host, &port);
+    if (error != NULL || host.len == 0) {
+        return url_redis_form;
+    }
+
+    if (host.data[0] == '[') {
+        host.data++;
+        host.len -= 2;
+    }
+
+    if (url_decode(redis->host, sizeof(redis->host), host.data, host.len) != 0)
+    {
+        return url_redis_form;
+    }
+
+    if (port.len != 0) {
+        memcpy(redis->port, port.data, port.len);
+        redis->port[port.len] = '\0';
+    }
+
+    if (slash == NULL || slash[0] == '?' || slash[1] == '\0') {
+        return NULL;
+    }
+
+    return url_redis_database(redis, slash + 1);
+}
+
+
+static const char *
+url_redis_userinfo(url_redis_t *redis, const char **p, size_t n)
+{
+    size_t       len;
+    const char  *colon;
+
+    colon = memchr(*p, ':', n);
+    len = (colon == NULL) ? n : (size_t) (colon - *p);
+
+    if (url_decode(redis->user, sizeof(redis->user), *p, len) != 0) {
+        return "has a user name that is too long or badly escaped";
+    }
+
+    if (colon != NULL
+        && url_decode(redis->password, sizeof(redis->password), colon + 1,
+                      n - len - 1)
+           != 0)
+    {
+        return "has a password that is too long or badly escaped";
+    }
+
+    *p += n + 1;
+
+    return NULL;
+}
+
+
+static const char *
+url_redis_database(url_redis_t *redis, const char *p)
+{
+    size_t  i, len;
+
+    len = strcspn(p, "?");
+
+    if (len == 0 || len > 4) {
+        return "must end in the number of a database, 0 .. 9999";
+    }
+
+    for (i = 0; i < len; i++) {
+
+        if (!isdigit((unsigned char) p[i])) {
+            return "must end in the number of a database, 0 .. 9999";
+        }
+
+        redis->database = redis->database * 10 + (p[i] - '0');
+    }
+
+    return NULL;
+}
+
+
+const char *
+url_store(url_store_t *store, const char *endpoint, const char *account,
+    const char *bucket)
+{
+    size_t       i, len, n;
+    u_char       encoded[3 * 256];
+    url_span_t   host, port;
+    const char  *p, *path;
+
+    len = strlen(bucket);
+
+    if (len == 0 || len > 255 || strspn(bucket, "abcdefghijklmnopqrstuvwxyz"
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != len)
+    {
+        return "needs a bucket name of letters, digits, \".\", \"-\", \"_\"";
+    }
+
+    if (endpoint == NULL) {
+
+        if (account == NULL || strspn(account, "abcdefghijklmnopqrstuvwxyz"
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != strlen(account)
+            || strlen(account) > 200)
+        {
+            return "must be letters and digits, as the dashboard shows it";
+        }
+
+        strcpy(store->scheme, "https");
+        snprintf(store->host, sizeof(store->host),
+                 "%s.r2.cloudflarestorage.com", account);
+        snprintf(store->base, sizeof(store->base), "/%s", bucket);
+
+        return NULL;
+    }
+
+    if (strncasecmp(endpoint, "https://", 8) == 0) {
+        strcpy(store->scheme, "https");
+        p = endpoint + 8;
+
+    } else if (strncasecmp(endpoint, "http://", 7) == 0) {
+        strcpy(store->scheme, "http");
+        p = endpoint + 7;
+
+    } else {
+        return url_store_form;
+    }
+
+    if (strpbrk(p, "?#@ ") != NULL) {
+        return url_store_form;
+    }
+
+    n = strcspn(p, "/");
+    path = p + n;
+
+    if (url_hostport(p, n, &host, &port) != NULL || host.len == 0
+        || host.len > 256)
+    {
+        return url_store_form;
+    }
+
+    for (i = 0; i < host.len; i++) {
+        store->host[i] = (char) tolower((unsigned char) host.data[i]);
+    }
+
+    store->host[host.len] = '\0';
+
+    if (port.len != 0
+        && !url_equal(port, strcmp(store->scheme, "https") == 0 ? "443" : "80"))
+    {
+        snprintf(store->host + host.len, sizeof(store->host) - host.len,
+                 ":%.*s", (int) port.len, port.data);
+    }
+
+    n = strlen(path);
+
+    while (n != 0 && path[n - 1] == '/') {
+        n--;
+    }
+
+    if (n > 255) {
+        return "has too long a path";
+    }
+
+    n = runcoach_sigv4_encode(encoded, (const u_char *) path, n, 1);
+
+    if (n > len && encoded[n - len - 1] == '/'
+        && memcmp(encoded + n - len, bucket, len) == 0)
+    {
+        n -= len + 1;
+    }
+
+    if (n + len + 2 > sizeof(store->base)) {
+        return "has too long a path";
+    }
+
+    snprintf(store->base, sizeof(store->base), "%.*s/%s", (int) n,
+             (char *) encoded, bucket);
+
+    return NULL;
+}
+
+
+static const char *
+url_hostport(const char *p, size_t n, url_span_t *host, url_span_t *port)
+{
+    size_t       i;
+    const char  *colon, *bracket;
+
+    host->data = p;
+    host->len = n;
+    port->data = NULL;
+    port->len = 0;
+
+    colon = memchr(p, ':', n);
+
+    if (n != 0 && p[0] == '[') {
+        bracket = memchr(p, ']', n);
+
+        if (bracket == NULL) {
+            return "unclosed bracket";
+        }
+
+        host->len = bracket + 1 - p;
+        colon = (host->len == n) ? NULL : bracket + 1;
+
+        if (colon != NULL && *colon != ':') {
+            return "bad port";
+        }
+    }
+
+    if (colon == NULL) {
+        return NULL;
+    }
+
+    host->len = colon - p;
+    port->data = colon + 1;
+    port->len = n - host->len - 1;
+
+    if (port->len > 5) {
+        return "bad port";
+    }
+
+    for (i = 0; i < port->len; i++) {
+        if (!isdigit((unsigned char) port->data[i])) {
+            return "bad port";
+        }
+    }
+
+    return NULL;
+}

@@ -1,0 +1,217 @@
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "clerk.h"
+#include "handlers.h"
+
+
+static int webhook_verify(http_request_t *r, worker_t *w, char *id,
+    int64_t *timestamp);
+static void webhook_missing(http_request_t *r, const svix_headers_t *h);
+static void webhook_apply(http_request_t *r, worker_t *w,
+    const clerk_event_t *ev, const char *id, int64_t timestamp);
+static runcoach_str_t webhook_header(http_request_t *r, const char *name);
+
+
+static const char  webhook_sql[] =
+    "SELECT outcome, user_id, detail FROM edge_apply_clerk_event("
+    "$1, $2, $3, $4::bigint, $5, $6::boolean, $7, $8::json)";
+
+
+void
+webhook_clerk(http_request_t *r, worker_t *w)
+{
+    char            id[SVIX_MAX_ID + 1];
+    int64_t         timestamp;
+    clerk_rc_e      rc;
+    const char     *reason;
+    clerk_event_t   ev;
+
+    if (w->cf->webhook_secret == NULL) {
+        http_fail(r, VERDICT_NOT_CONFIGURED, "Webhooks are not configured");
+        return;
+    }
+
+    if (webhook_verify(r, w, id, &timestamp) != 0) {
+        return;
+    }
+
+    rc = clerk_event_parse(&ev, r->body, r->body_len, &reason);
+
+    switch (rc) {
+
+    case CLERK_OK:
+        break;
+
+    case CLERK_NO_MEMORY:
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+
+    default:
+        http_note(r, " reason=%s", log_value(reason));
+        http_fail(r, VERDICT_BAD_REQUEST, "Invalid JSON payload");
+        return;
+    }
+
+    http_note(r, " type=%s clerk=%s", log_value(ev.type),
+              log_value(ev.clerk_id));
+
+    webhook_apply(r, w, &ev, id, timestamp);
+}
+
+
+void
+webhook_health(http_request_t *r, worker_t *w)
+{
+    char  now[40];
+
+    http_answer(r, 200, json_pack("{s: s, s: b, s: s}", "status", "ok",
+                                  "clerk_webhooks_enabled",
+                                  w->cf->webhook_secret != NULL,
+                                  "timestamp", http_timestamp(now)));
+}
+
+
+static int
+webhook_verify(http_request_t *r, worker_t *w, char *id, int64_t *timestamp)
+{
+    svix_rc_e              rc;
+    svix_headers_t         svix, unbranded;
+    const svix_headers_t  *used;
+
+    svix.id = webhook_header(r, "svix-id");
+    svix.timestamp = webhook_header(r, "svix-timestamp");
+    svix.signature = webhook_header(r, "svix-signature");
+
+    unbranded.id = webhook_header(r, "webhook-id");
+    unbranded.timestamp = webhook_header(r, "webhook-timestamp");
+    unbranded.signature = webhook_header(r, "webhook-signature");
+
+    rc = svix_verify(&w->cf->webhook_secrets, &svix, &unbranded, r->body,
+                     r->body_len, time(NULL), &used, timestamp);
+
+    if (rc == SVIX_NO_HEADERS) {
+        webhook_missing(r, &svix);
+        return -1;
+    }
+
+    if (rc != SVIX_OK) {
+        http_note(r, " reason=%s", log_value(svix_strerror(rc)));
+        http_fail(r, VERDICT_UNAUTHORIZED, "Invalid webhook signature");
+        return -1;
+    }
+
+    memcpy(id, used->id.data, used->id.len);
+    id[used->id.len] = '\0';
+
+    http_note(r, " svix=%s", id);
+
+    return 0;
+}
+
+
+static void
+webhook_missing(http_request_t *r, const svix_headers_t *h)
+{
+    size_t       i;
+    json_t      *list;
+    const struct {
+        const char            *name;
+        const runcoach_str_t  *value;
+    } headers[] = {
+        { "svix-id", &h->id },
+        { "svix-timestamp", &h->timestamp },
+        { "svix-signature", &h->signature }
+    };
+
+    list = json_array();
+
+    for (i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+
+        if (headers[i].value->data != NULL) {
+            continue;
+        }
+
+        http_note(r, " missing=%s", headers[i].name);
+
+        if (json_array_append_new(list,
+                                  json_pack("{s: s, s: [s, s], s: s}",
+                                            "type", "missing",
+                                            "loc", "header", headers[i].name,
+                                            "msg", "Field required"))
+            != 0)
+        {
+            json_decref(list);
+            http_answer(r, 422, NULL);
+            return;
+        }
+    }
+
+    http_answer(r, 422, json_pack("{s: o}", "detail", list));
+}
+
+
+static void
+webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
+    const char *id, int64_t timestamp)
+{
+    char         ms[24], *payload;
+    db_rc_e      rc;
+    PGresult    *res;
+    const char  *params[8];
+
+    payload = strndup((const char *) r->body, r->body_len);
+    if (payload == NULL) {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+    }
+
+    snprintf(ms, sizeof(ms), "%lld",
+             (long long) (ev->event_ms ? ev->event_ms : timestamp * 1000));
+
+    params[0] = id;
+    params[1] = ev->type;
+    params[2] = ev->clerk_id;
+    params[3] = ms;
+    params[4] = ev->email;
+    params[5] = ev->email_verified ? "true" : "false";
+    params[6] = ev->display_name;
+    params[7] = payload;
+
+    rc = db_query(w->db, "apply_clerk_event", webhook_sql, 8, params, &res);
+
+    free(payload);
+
+    if (rc != DB_OK) {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+    }
+
+    http_note(r, " outcome=%s user=%s detail=%s", log_value(db_value(res, 0)),
+              log_value(db_value(res, 1)), log_value(db_value(res, 2)));
+
+    PQclear(res);
+
+    /* a known event and an unknown type are 200 too: who sent it is done */
+
+    http_answer(r, 200, json_pack("{s: s, s: s}", "status", "ok",
+                                  "event_type", ev->type));
+}
+
+
+static runcoach_str_t
+webhook_header(http_request_t *r, const char *name)
+{
+    const char      *value;
+    runcoach_str_t   str;
+
+    value = http_header(r, name);
+
+    str.len = strlen(value);
+    str.data = (str.len == 0) ? NULL : (const u_char *) value;
+
+    return str;
+}

@@ -1,0 +1,294 @@
+
+#include "../../sidecar/url.c"
+#include "tap.h"
+
+
+#define TAIL  "connect_timeout=10&tcp_user_timeout=10000"                     \
+              "&application_name=runcoach-sidecar"
+#define FULL  "sslmode=verify-full&sslrootcert=/ca"
+
+
+typedef struct {
+    const char  *in;
+    int          verify;
+    const char  *out;           /* NULL: refused */
+} database_t;
+
+
+typedef struct {
+    const char  *in;
+    const char  *host;          /* NULL: refused */
+    const char  *port;
+    const char  *user;
+    const char  *password;
+    unsigned     database;
+    unsigned     local;
+    unsigned     tls;
+} redis_case_t;
+
+
+typedef struct {
+    const char  *endpoint;
+    const char  *account;
+    const char  *bucket;
+    const char  *whole;         /* NULL: refused */
+} store_t;
+
+
+static void test_private(void);
+static void test_database(void);
+static void test_redis(void);
+static void test_store(void);
+
+
+static const char  *private[] = {
+    "", "/var/run/postgresql", "@abstract", "localhost", "LOCALHOST",
+    "a.localhost", "postgres.railway.internal", "db.Internal", "app.flycast",
+    "127.0.0.1", "127.8.9.1", "10.0.0.1", "172.16.0.1", "172.31.255.255",
+    "192.168.1.1", "169.254.1.1", "100.64.0.1", "::1", "[::1]", "fd00::1",
+    "fdaa:0:1::3", "fe80::1", "::ffff:10.0.0.1"
+};
+
+
+static const char  *public[] = {
+    "ep-x.eu-central-1.aws.neon.tech", "db", "internal", "xinternal",
+    "localhost.example.com", "internal.example.com", "8.8.8.8", "172.32.0.1",
+    "172.15.0.1", "192.169.0.1", "100.128.0.1", "11.0.0.1", "10.0.0.1.nip.io",
+    "127.0.0.1.example.com", "2001:db8::1", "::ffff:8.8.8.8", "fec0::1", "::"
+};
+
+
+static const database_t  databases[] = {
+    { "postgres://u:p@localhost/d", 1, "postgresql://u:p@localhost/d?" TAIL },
+    { "postgresql+asyncpg://u:p@10.0.0.5:5432/d?ssl=require", 1,
+      "postgresql://u:p@10.0.0.5:5432/d?sslmode=require&" TAIL },
+    { "postgresql:///d?host=/run/pg", 1,
+      "postgresql:///d?host=/run/pg&" TAIL },
+    { "postgresql:///d?host=%2Frun%2Fpg&user=x", 1,
+      "postgresql:///d?host=%2Frun%2Fpg&user=x&" TAIL },
+
+    { "postgresql://u:p@x.neon.tech/d", 1,
+      "postgresql://u:p@x.neon.tech/d?" FULL "&" TAIL },
+    { "postgresql://u:p@x.neon.tech/d?sslmode=require&channel_binding=require",
+      1, "postgresql://u:p@x.neon.tech/d?channel_binding=require&" FULL "&"
+      TAIL },
+    { "postgresql://u:p@x.neon.tech/d?ssl=true", 1,
+      "postgresql://u:p@x.neon.tech/d?" FULL "&" TAIL },
+    { "postgresql://u:p@x.neon.tech/d?sslmode=disable", 1,
+      "postgresql://u:p@x.neon.tech/d?" FULL "&" TAIL },
+    { "postgresql://u:p@x.neon.tech/d?sslrootcert=/my", 1,
+      "postgresql://u:p@x.neon.tech/d?sslrootcert=/my&sslmode=verify-full&"
+      TAIL },
+
+    { "postgresql://u:p@x.neon.tech/d?sslmode=require", 0,
+      "postgresql://u:p@x.neon.tech/d?sslmode=require&" TAIL },
+    { "postgresql://u:p@x.neon.tech/d?sslmode=verify-full", 0,
+      "postgresql://u:p@x.neon.tech/d?" FULL "&" TAIL },
+    { "postgresql://u:p@x.neon.tech/d", 0,
+      "postgresql://u:p@x.neon.tech/d?" TAIL },
+
+    /* one public host of several is enough; an argument overrides the host */
+
+    { "postgresql://localhost:1,x.org:2/d", 1,
+      "postgresql://localhost:1,x.org:2/d?" FULL "&" TAIL },
+    { "postgresql://10.0.0.1,[::1]:5/d", 1,
+      "postgresql://10.0.0.1,[::1]:5/d?" TAIL },
+    { "postgresql://localhost/d?host=x.org", 1,
+      "postgresql://localhost/d?host=x.org&" FULL "&" TAIL },
+    { "postgresql://localhost@x.org/d", 1,
+      "postgresql://localhost@x.org/d?" FULL "&" TAIL },
+
+    { "postgresql://localhost/d?connect_timeout=3&application_name=me"
+      "&tcp_user_timeout=1&statement_cache_size=0", 1,
+      "postgresql://localhost/d?connect_timeout=3&application_name=me"
+      "&tcp_user_timeout=1" },
+    { "postgresql://localhost", 1, "postgresql://localhost?" TAIL },
+    { "postgresql://localhost/d?", 1, "postgresql://localhost/d?" TAIL },
+
+    { "mysql://u:p@h/d", 1, NULL },
+    { "postgresqlx://h/d", 1, NULL },
+    { "host=localhost dbname=d", 1, NULL },
+    { "postgresql:/h", 1, NULL },
+    { "postgresql://h/d?ssl=maybe", 1, NULL },
+    { "postgresql://h/d?sslmode=", 1, NULL },
+    { "postgresql://h/d?x", 1, NULL },
+    { "postgresql://h/d d", 1, NULL },
+    { "postgresql://u:a#b@h/d", 1, NULL }
+};
+
+
+static const redis_case_t  redises[] = {
+    { "redis://localhost", "localhost", "6379", "", "", 0, 0, 0 },
+    { "redis://:p%40ss@h:6380/3", "h", "6380", "", "p@ss", 3, 0, 0 },
+    { "rediss://default:s@x.upstash.io:6379", "x.upstash.io", "6379",
+      "default", "s", 0, 0, 1 },
+    { "REDIS://h/", "h", "6379", "", "", 0, 0, 0 },
+    { "redis://[::1]:7/1", "::1", "7", "", "", 1, 0, 0 },
+    { "redis://h?x=1", "h", "6379", "", "", 0, 0, 0 },
+    { "redis://u@h", "h", "6379", "u", "", 0, 0, 0 },
+    { "unix:/run/r.sock", "/run/r.sock", "6379", "", "", 0, 1, 0 },
+    { "unix:///run/r.sock?db=2", "/run/r.sock", "6379", "", "", 2, 1, 0 },
+    { "unix://:p@/run/r.sock", "/run/r.sock", "6379", "", "p", 0, 1, 0 },
+
+    { "", NULL, "", "", "", 0, 0, 0 },
+    { "localhost:6379", NULL, "", "", "", 0, 0, 0 },
+    { "redis://", NULL, "", "", "", 0, 0, 0 },
+    { "redis://:6379", NULL, "", "", "", 0, 0, 0 },
+    { "redis://h:port", NULL, "", "", "", 0, 0, 0 },
+    { "redis://h:123456", NULL, "", "", "", 0, 0, 0 },
+    { "redis://h/x", NULL, "", "", "", 0, 0, 0 },
+    { "redis://h/12345", NULL, "", "", "", 0, 0, 0 },
+    { "redis://:%zz@h", NULL, "", "", "", 0, 0, 0 },
+    { "redis://:%00@h", NULL, "", "", "", 0, 0, 0 },
+    { "redis://[::1", NULL, "", "", "", 0, 0, 0 },
+    { "unix:relative", NULL, "", "", "", 0, 0, 0 },
+    { "unix:/r.sock?x=2", NULL, "", "", "", 0, 0, 0 }
+};
+
+
+static const store_t  stores[] = {
+    { NULL, "abc", "fit-files",
+      "https://abc.r2.cloudflarestorage.com/fit-files" },
+    { NULL, "abc.eu", "b", "https://abc.eu.r2.cloudflarestorage.com/b" },
+    { "https://S3.Example.com", NULL, "b", "https://s3.example.com/b" },
+    { "https://s3.example.com:443/", NULL, "b", "https://s3.example.com/b" },
+    { "http://127.0.0.1:80", NULL, "b", "http://127.0.0.1/b" },
+    { "http://127.0.0.1:443", NULL, "b", "http://127.0.0.1:443/b" },
+    { "http://[::1]:9000", NULL, "b", "http://[::1]:9000/b" },
+    { "https://a.r2.cloudflarestorage.com/b", NULL, "b",
+      "https://a.r2.cloudflarestorage.com/b" },
+    { "https://a.r2.cloudflarestorage.com/b/", "x", "b",
+      "https://a.r2.cloudflarestorage.com/b" },
+    { "https://h/xb", NULL, "b", "https://h/xb/b" },
+    { "https://h/a b", NULL, "b", NULL },
+    { "https://h/s3~1", NULL, "b", "https://h/s3~1/b" },
+
+    { NULL, "a/b", "b", NULL },
+    { NULL, "a", "", NULL },
+    { NULL, "a", "a/b", NULL },
+    { "ftp://h", NULL, "b", NULL },
+    { "h", NULL, "b", NULL },
+    { "https://", NULL, "b", NULL },
+    { "https://u@h", NULL, "b", NULL },
+    { "https://h?x", NULL, "b", NULL },
+    { "https://h:x", NULL, "b", NULL }
+};
+
+
+int
+main(void)
+{
+    test_private();
+    test_database();
+    test_redis();
+    test_store();
+
+    return done();
+}
+
+
+static void
+test_private(void)
+{
+    size_t  i;
+
+    for (i = 0; i < sizeof(private) / sizeof(private[0]); i++) {
+        ok(url_private_host(private[i], strlen(private[i])),
+           "\"%s\" is private", private[i]);
+    }
+
+    for (i = 0; i < sizeof(public) / sizeof(public[0]); i++) {
+        ok(!url_private_host(public[i], strlen(public[i])),
+           "\"%s\" is not", public[i]);
+    }
+}
+
+
+static void
+test_database(void)
+{
+    char               out[URL_MAX];
+    size_t             i, n;
+    const char        *error;
+    const database_t  *d;
+
+    for (i = 0; i < sizeof(databases) / sizeof(databases[0]); i++) {
+        d = &databases[i];
+
+        error = url_database(out, sizeof(out), d->in, d->verify, "/ca");
+
+        if (d->out == NULL) {
+            ok(error != NULL, "\"%s\" is refused", d->in);
+            continue;
+        }
+
+        is_str(error == NULL ? out : error, d->out, d->in);
+    }
+
+    n = strlen(databases[0].out);
+
+    ok(url_database(out, n + 1, databases[0].in, 1, "/ca") == NULL,
+       "a buffer of just the size");
+
+    for (i = 1; i <= n; i++) {
+        if (url_database(out, i, databases[0].in, 1, "/ca") == NULL) {
+            break;
+        }
+    }
+
+    ok(i == n + 1, "a smaller one is refused");
+
+    error = url_database(out, sizeof(out), "mysql://u:secret@h/d", 1, "/ca");
+    ok(error != NULL && strstr(error, "secret") == NULL,
+       "the message has no password in it");
+}
+
+
+static void
+test_redis(void)
+{
+    size_t               i;
+    url_redis_t          r;
+    const redis_case_t  *c;
+
+    for (i = 0; i < sizeof(redises) / sizeof(redises[0]); i++) {
+        c = &redises[i];
+
+        if (url_redis(&r, c->in) != NULL) {
+            ok(c->host == NULL, "\"%s\" is refused", c->in);
+            continue;
+        }
+
+        ok(c->host != NULL && strcmp(r.host, c->host) == 0
+           && strcmp(r.port, c->port) == 0 && strcmp(r.user, c->user) == 0
+           && strcmp(r.password, c->password) == 0
+           && r.database == c->database && r.local == c->local
+           && r.tls == c->tls, "\"%s\" is read", c->in);
+    }
+}
+
+
+static void
+test_store(void)
+{
+    char            whole[1024];
+    size_t          i;
+    url_store_t     s;
+    const char     *error;
+    const store_t  *c;
+
+    for (i = 0; i < sizeof(stores) / sizeof(stores[0]); i++) {
+        c = &stores[i];
+
+        error = url_store(&s, c->endpoint, c->account, c->bucket);
+
+        if (c->whole == NULL) {
+            ok(error != NULL, "\"%s\" of \"%s\" is refused", c->bucket,
+               c->endpoint ? c->endpoint : c->account);
+            continue;
+        }
+
+        snprintf(whole, sizeof(whole), "%s://%s%s", s.scheme, s.host, s.base);
+        is_str(error == NULL ? whole : error, c->whole, c->whole);
+    }
+}
