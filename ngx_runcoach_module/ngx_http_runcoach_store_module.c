@@ -751,6 +751,16 @@ ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
+    /* some paste the URL of the bucket, which the dashboard shows as well */
+
+    n = last - slash;
+
+    if (n > bucket->len && last[-1 - (ssize_t) bucket->len] == '/'
+        && ngx_strncmp(last - bucket->len, bucket->data, bucket->len) == 0)
+    {
+        last -= 1 + bucket->len;
+    }
+
     store->base.len = last - slash + 1 + bucket->len;
 
     p = ngx_pnalloc(cf->pool, store->base.len);

@@ -99,6 +99,7 @@ struct ngx_runcoach_redis_s {
     ngx_addr_t                   *resolved;
     ngx_uint_t                    naddrs;
     ngx_uint_t                    naddr;
+    ngx_uint_t                    tries;
 
     ngx_str_t                     host;
     in_port_t                     port;
@@ -126,6 +127,8 @@ static ngx_int_t ngx_runcoach_redis_copy_addrs(ngx_runcoach_redis_t *rd,
     ngx_resolver_ctx_t *ctx);
 static void ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_connect_handler(ngx_event_t *ev);
+static void ngx_runcoach_redis_next_peer(ngx_runcoach_redis_t *rd,
+    ngx_err_t err);
 static void ngx_runcoach_redis_connected(ngx_runcoach_redis_t *rd);
 #if (NGX_SSL)
 static void ngx_runcoach_redis_ssl_init(ngx_runcoach_redis_t *rd);
@@ -162,6 +165,7 @@ static void ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     const char *reason);
 static void ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_close_peer(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_abandon(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_clear(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_cleanup(void *data);
@@ -338,6 +342,7 @@ ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd)
     }
 
     rd->peer.name = NULL;
+    rd->tries = 0;
     rd->refused = NULL;
     rd->suspect = (rd->failures != 0);
     rd->state = NGX_RUNCOACH_REDIS_RESOLVING;
@@ -485,6 +490,7 @@ ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd)
         return;
     }
 
+    rd->tries++;
     addr = &rd->addrs[rd->naddr++ % rd->naddrs];
 
     ngx_memzero(&rd->peer, sizeof(ngx_peer_connection_t));
@@ -500,7 +506,7 @@ ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd)
     rc = ngx_event_connect_peer(&rd->peer);
 
     if (rc != NGX_OK && rc != NGX_AGAIN) {
-        ngx_runcoach_redis_fail(rd, 0, "it does not accept connections");
+        ngx_runcoach_redis_next_peer(rd, 0);
         return;
     }
 
@@ -551,7 +557,7 @@ ngx_runcoach_redis_connect_handler(ngx_event_t *ev)
     }
 
     if (err) {
-        ngx_runcoach_redis_fail(rd, err, "it does not accept connections");
+        ngx_runcoach_redis_next_peer(rd, err);
         return;
     }
 
@@ -576,6 +582,19 @@ ngx_runcoach_redis_connect_handler(ngx_event_t *ev)
 #endif
 
     ngx_runcoach_redis_connected(rd);
+}
+
+
+static void
+ngx_runcoach_redis_next_peer(ngx_runcoach_redis_t *rd, ngx_err_t err)
+{
+    if (rd->tries >= rd->naddrs) {
+        ngx_runcoach_redis_fail(rd, err, "it does not accept connections");
+        return;
+    }
+
+    ngx_runcoach_redis_close_peer(rd);
+    ngx_runcoach_redis_connect_peer(rd);
 }
 
 
@@ -1376,9 +1395,6 @@ ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd)
 static void
 ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd)
 {
-    ngx_pool_t        *pool;
-    ngx_connection_t  *c;
-
     rd->state = NGX_RUNCOACH_REDIS_DOWN;
 
     if (rd->resolve) {
@@ -1407,6 +1423,16 @@ ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd)
         rd->out.last = NULL;
         rd->out.end = NULL;
     }
+
+    ngx_runcoach_redis_close_peer(rd);
+}
+
+
+static void
+ngx_runcoach_redis_close_peer(ngx_runcoach_redis_t *rd)
+{
+    ngx_pool_t        *pool;
+    ngx_connection_t  *c;
 
     c = rd->peer.connection;
 

@@ -34,6 +34,8 @@ static void db_disconnect(db_t *db);
 static void db_notice(void *data, const PGresult *result);
 static PGresult *db_wait(db_t *db, unsigned deadline, int *timedout);
 static int db_poll(int fd, short events, long long until);
+static void db_report(const db_t *db, const char *what, const PGresult *res,
+    db_class_e class, int timedout);
 static db_class_e db_classify(const char *sqlstate);
 static const char *db_sqlstate(const PGresult *result);
 static long long db_now(void);
@@ -124,18 +126,7 @@ db_query(db_t *db, const char *what, const char *sql, unsigned n,
         break;
     }
 
-    if (class == DB_CLASS_BUG) {
-        log_error("database refused statement=%s sqlstate=%s reason=%s",
-                  what, db_sqlstate(res),
-                  log_value(PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY)));
-
-    } else {
-        log_warn("database failed statement=%s sqlstate=%s reason=%s",
-                 what, db_sqlstate(res),
-                 timedout ? "timeout"
-                          : log_value(res ? PQresultErrorMessage(res)
-                                          : PQerrorMessage(db->conn)));
-    }
+    db_report(db, what, res, class, timedout);
 
     PQclear(res);
 
@@ -151,8 +142,8 @@ db_rc_e
 db_script(db_t *db, const char *what, const char *sql, unsigned deadline)
 {
     int              timedout;
-    db_rc_e          rc;
     PGresult        *res;
+    db_class_e       class;
     ExecStatusType   status;
 
     if (db_connect(db, what) != DB_OK) {
@@ -175,19 +166,14 @@ db_script(db_t *db, const char *what, const char *sql, unsigned deadline)
         return DB_OK;
     }
 
-    rc = (!timedout && db_classify(db_sqlstate(res)) == DB_CLASS_BUG)
-         ? DB_ERROR : DB_RETRY;
+    class = timedout ? DB_CLASS_LATER : db_classify(db_sqlstate(res));
 
-    log_error("database failed statement=%s sqlstate=%s reason=%s", what,
-              db_sqlstate(res),
-              timedout ? "timeout"
-                       : log_value(res ? PQresultErrorMessage(res)
-                                       : PQerrorMessage(db->conn)));
+    db_report(db, what, res, class, timedout);
 
     PQclear(res);
     db_disconnect(db);
 
-    return rc;
+    return (class == DB_CLASS_BUG) ? DB_ERROR : DB_RETRY;
 }
 
 
@@ -382,6 +368,27 @@ db_poll(int fd, short events, long long until)
             return n;
         }
     }
+}
+
+
+static void
+db_report(const db_t *db, const char *what, const PGresult *res,
+    db_class_e class, int timedout)
+{
+    const char  *reason;
+
+    reason = timedout ? "timeout"
+             : (res != NULL) ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY)
+             : PQerrorMessage(db->conn);
+
+    if (class == DB_CLASS_BUG) {
+        log_error("database refused statement=%s sqlstate=%s reason=%s", what,
+                  db_sqlstate(res), log_value(reason));
+        return;
+    }
+
+    log_warn("database failed statement=%s sqlstate=%s reason=%s", what,
+             db_sqlstate(res), log_value(reason));
 }
 
 

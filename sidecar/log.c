@@ -93,10 +93,10 @@ log_debug(const char *fmt, ...)
 const char *
 log_value(const char *s)
 {
-    char                  *p, *last, *start;
-    const char            *c;
-    static __thread char   values[LOG_VALUES][LOG_VALUE + 4];
-    static __thread unsigned  next;
+    char                      *p, *last, *start;
+    const char                *c;
+    static __thread char       values[LOG_VALUES][LOG_VALUE + 4];
+    static __thread unsigned   next;
 
     if (s == NULL) {
         return "-";
