@@ -48,7 +48,7 @@ TESTS      ?= t/*.t
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run run test soak \
-        bench check asan fuzz coverage install clean help
+        bench check asan fuzz coverage install clean help FORCE
 
 all: module sidecar  ## build the module and the sidecar
 
@@ -63,12 +63,19 @@ module: $(BUILD)/nginx/Makefile  ## build/ngx_http_runcoach_module.so
 	    install -m 644 $(BUILD)/nginx/ngx_http_runcoach_module.so \
 	    $(BUILD)/ngx_http_runcoach_module.so
 
-$(BUILD)/nginx/Makefile: config ngx_runcoach_module/configure.sh
-	@mkdir -p $(BUILD)/nginx
+$(BUILD)/nginx/Makefile: config ngx_runcoach_module/configure.sh \
+    $(BUILD)/nginx/options $(wildcard build/nginx-dev/version)
 	@echo "  CONFIGURE $@"
 	$(Q)CC="$(CC)" CC_OPT="$(CFLAGS) -Wextra -Wno-cast-function-type $(SAN)" \
 	    LD_OPT="$(SAN)" bash ngx_runcoach_module/configure.sh \
 	    "$(NGINX_SRC)" $(BUILD)/nginx
+
+# other options, or another nginx, need another Makefile
+
+$(BUILD)/nginx/options: FORCE
+	@mkdir -p $(BUILD)/nginx
+	@echo "$(NGINX_SRC) $(CC) $(CFLAGS) $(SAN)" | cmp -s - $@ || \
+	    echo "$(NGINX_SRC) $(CC) $(CFLAGS) $(SAN)" > $@
 
 
 # ---- the sidecar ----

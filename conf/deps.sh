@@ -81,7 +81,7 @@ missing=${missing# }
 headers=
 case " $* " in
 *' build '*)
-    if [ -z "${NGX_SRC:-}" ]; then
+    if [ -z "${NGINX_SRC:-}" ]; then
         headers=yes
     fi
     ;;
@@ -187,7 +187,7 @@ fi
 if [ -n "$headers" ] && ! headers_present; then
     version=$(nginx_version)
     if [ -z "$version" ]; then
-        fail "this nginx is not Debian's: set NGX_SRC to the tree of its source"
+        fail "this nginx is not Debian's: set NGINX_SRC to the tree of its source"
     fi
 
     mkdir -p "$build"

@@ -67,7 +67,7 @@ typedef ngx_int_t (*ngx_http_runcoach_auth_step_pt)(ngx_http_request_t *r,
 
 
 struct ngx_http_runcoach_methods_s {
-    ngx_array_t                     issuers;   /* ngx_http_runcoach_issuer_t * */
+    ngx_array_t                     issuers;   /* pointers to them */
     ngx_http_runcoach_auth_step_pt  steps[NGX_HTTP_RUNCOACH_AUTH_STEPS];
     ngx_uint_t                      nsteps;
 };
@@ -1371,6 +1371,16 @@ ngx_http_runcoach_issuer_policy(ngx_conf_t *cf,
 
         issuer->internal_user = 1;
         policy->numeric_subject = 1;
+    }
+
+    if (params->azp.len != 0 && policy->nparties == 0
+        && ngx_http_runcoach_names_eq(&params->azp, "require"))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "azp \"require\" in runcoach_issuer \"%V\" needs "
+                           "authorized_parties=, with the origins it may be",
+                           &issuer->name);
+        return NGX_CONF_ERROR;
     }
 
     return ngx_http_runcoach_issuer_azp(cf, issuer, policy, &params->azp);

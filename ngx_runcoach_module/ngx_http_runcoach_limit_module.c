@@ -8,17 +8,17 @@
 #include "lib/runcoach_bucket_script.h"
 
 
-#define NGX_HTTP_RUNCOACH_LIMIT_MAX          8     /* policies of a location */
-#define NGX_HTTP_RUNCOACH_LIMIT_NAME         64
+#define NGX_HTTP_RUNCOACH_LIMIT_MAX            8     /* policies of a location */
+#define NGX_HTTP_RUNCOACH_LIMIT_NAME           64
 
-#define NGX_HTTP_RUNCOACH_LIMIT_DEF_REQUESTS 300
-#define NGX_HTTP_RUNCOACH_LIMIT_DEF_WINDOW   60
-#define NGX_HTTP_RUNCOACH_LIMIT_DEF_BURST    20
+#define NGX_HTTP_RUNCOACH_LIMIT_DEF_REQUESTS   300
+#define NGX_HTTP_RUNCOACH_LIMIT_DEF_WINDOW     60
+#define NGX_HTTP_RUNCOACH_LIMIT_DEF_BURST      20
 
-#define NGX_HTTP_RUNCOACH_LIMIT_PREFIX       "rl:{"
-#define NGX_HTTP_RUNCOACH_LIMIT_DIGEST       16
+#define NGX_HTTP_RUNCOACH_LIMIT_PREFIX         "rl:{"
+#define NGX_HTTP_RUNCOACH_LIMIT_DIGEST         16
 
-#define NGX_HTTP_RUNCOACH_LIMIT_COMPLAIN     10    /* seconds */
+#define NGX_HTTP_RUNCOACH_LIMIT_COMPLAIN       10    /* seconds */
 
 
 typedef enum {

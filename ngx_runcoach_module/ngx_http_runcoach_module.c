@@ -929,6 +929,7 @@ ngx_http_runcoach_variables(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_runcoach_init(ngx_conf_t *cf)
 {
+    ngx_msec_t                      timeout;
     ngx_http_core_loc_conf_t       *clcf;
     ngx_http_runcoach_main_conf_t  *rmcf;
 
@@ -942,9 +943,10 @@ ngx_http_runcoach_init(ngx_conf_t *cf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    ngx_runcoach_redis_set_resolver(rmcf->redis, clcf->resolver,
-                                    clcf->resolver_timeout == NGX_CONF_UNSET_MSEC
-                                    ? 30000 : clcf->resolver_timeout);
+    timeout = (clcf->resolver_timeout == NGX_CONF_UNSET_MSEC)
+              ? 30000 : clcf->resolver_timeout;
+
+    ngx_runcoach_redis_set_resolver(rmcf->redis, clcf->resolver, timeout);
 
     return NGX_OK;
 }

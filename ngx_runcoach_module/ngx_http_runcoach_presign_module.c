@@ -134,8 +134,8 @@ static ngx_http_module_t  ngx_http_runcoach_presign_module_ctx = {
     NULL,                                      /* create server configuration */
     NULL,                                      /* merge server configuration */
 
-    ngx_http_runcoach_presign_create_loc_conf, /* create location configuration */
-    ngx_http_runcoach_presign_merge_loc_conf   /* merge location configuration */
+    ngx_http_runcoach_presign_create_loc_conf, /* create location conf */
+    ngx_http_runcoach_presign_merge_loc_conf   /* merge location conf */
 };
 
 
@@ -603,7 +603,8 @@ ngx_http_runcoach_presign_segment(ngx_http_variable_value_t *v)
         return NGX_ERROR;
     }
 
-    if (v->data[0] == '.' && (v->len == 1 || (v->len == 2 && v->data[1] == '.')))
+    if (v->data[0] == '.'
+        && (v->len == 1 || (v->len == 2 && v->data[1] == '.')))
     {
         return NGX_ERROR;
     }
@@ -740,7 +741,8 @@ ngx_http_runcoach_presign_invalid(ngx_http_request_t *r,
                           error->field ? "\"" : "",
                           error->message, error->type);
 
-    return ngx_http_runcoach_presign_send(r, NGX_HTTP_RUNCOACH_UNPROCESSABLE, b);
+    return ngx_http_runcoach_presign_send(r, NGX_HTTP_RUNCOACH_UNPROCESSABLE,
+                                          b);
 }
 
 
