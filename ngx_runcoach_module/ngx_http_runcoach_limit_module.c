@@ -8,7 +8,7 @@
 #include "lib/runcoach_bucket_script.h"
 
 
-#define NGX_HTTP_RUNCOACH_LIMIT_MAX            8     /* policies of a location */
+#define NGX_HTTP_RUNCOACH_LIMIT_MAX            8   /* policies of a location */
 #define NGX_HTTP_RUNCOACH_LIMIT_NAME           64
 
 #define NGX_HTTP_RUNCOACH_LIMIT_DEF_REQUESTS   300

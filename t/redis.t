@@ -1,0 +1,524 @@
+#!/usr/bin/perl
+
+# Tests for the connection to Redis: greeting, faults, timeouts, TLS, leaving.
+# What a request does without Redis is told by the source of its limit.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use IO::Socket::INET;
+use Test::More;
+use Test::Runcoach;
+use Time::HiRes qw/ time sleep /;
+
+my $t = Test::Runcoach->new()->has('openssl', 'redis-server');
+my $dir = $t->dir();
+
+my $GREETED = "+OK\r\n";
+my $GRANTED = "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n:100\r\n";
+
+my $conf = <<'EOF';
+
+%%TEST_GLOBALS%%
+
+worker_processes          1;
+worker_shutdown_timeout   5s;
+
+events {
+}
+
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    runcoach_zone   runcoach:1m;
+    runcoach_redis  env:REDIS_URL  timeout=100ms;
+    %%RESOLVER%%
+
+    runcoach_limit_policy  user  rate=1r/h  burst=1000000  key=$arg_user;
+
+    add_header  X-Source     $runcoach_limit_source     always;
+    add_header  X-Remaining  $runcoach_limit_remaining  always;
+
+    server {
+        listen  127.0.0.1:8080;
+
+        location / {
+            runcoach_limit  user;
+            empty_gif;
+        }
+    }
+}
+
+EOF
+
+configure('');
+
+###############################################################################
+
+# a real one
+
+my $redis = $t->redis(args => [ '--requirepass', 'pa:ss@w%rd' ]);
+my $sock = $redis->socket();
+my $url = "unix:$sock?db=3&password=pa:ss\@w%25rd";
+
+start($url);
+
+is(source(), 'redis', 'password and database');
+$redis->cmd('AUTH', 'pa:ss@w%rd');
+$redis->cmd('SELECT', 3);
+is($redis->cmd('DBSIZE'), 1, 'it is that database');
+like($redis->cmd('CLIENT', 'LIST'), qr/name=runcoach-edge/, 'and that name');
+
+$redis->cmd('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+sleep(0.1);
+$t->log_lacks(qr/\[error\]/, sub {
+    is(source(), 'redis', 'closed while idle, and made again');
+}, 'an idle connection that is closed is no error');
+
+# killed and back
+
+$t->log_contains(qr/redis is unavailable: it /, sub {
+    $redis->kill('KILL');
+    is(source(), 'local', 'killed');
+}, 'told');
+
+my ($slow, %sources) = (0);
+
+for (1 .. 200) {
+    my $start = time();
+
+    $sources{source()}++;
+    $slow++ if time() - $start > 0.08;
+}
+
+is(join(' ', %sources), 'local 200', 'requests go on without it');
+is($slow, 0, 'and wait for nothing');
+is(count(qr/redis is unavailable|connect\(\) to/), 2, 'told once');
+
+$t->log_contains(qr/redis is back after \d+ ms/, sub {
+    $redis->start();
+}, 'back without being asked');
+
+$t->wait_for(sub { source() eq 'redis' });
+is(source(), 'redis', 'back');
+
+# hung: one request waits until the timeout, nobody else does
+
+$redis->kill('STOP');
+
+my $start = time();
+
+is(source(), 'local', 'hung');
+cmp_ok(time() - $start, '<', 0.5, 'for as long as the timeout');
+
+sleep(0.02);
+$slow = 0;
+
+for (1 .. 200) {
+    my $start = time();
+
+    source();
+    sleep(0.005);
+    $slow++ if time() - $start > 0.08;
+}
+
+is($slow, 0, 'only once');
+like(tail(), qr/it does not answer \(110: /, 'told');
+
+$redis->kill('CONT');
+ok($t->wait_for(sub { source() eq 'redis' }, 3), 'awake again');
+
+# leaving: a reload and a stop while requests wait
+
+for my $n (1 .. 3) {
+    my @s = map { $t->request_start('GET', "/?user=r$_") } 1 .. 50;
+
+    $t->reload();
+
+    my %count;
+
+    $count{$t->request_end($_)->status}++ for @s;
+    is(join(' ', %count), '200 50', "reload with requests waiting, $n");
+}
+
+$redis->kill('STOP');
+
+my @s = map { $t->request_start('GET', '/?user=q') } 1 .. 20;
+
+sleep(0.03);
+$t->stop();
+is(scalar(grep { $t->request_end($_)->status == 200 } @s), 20,
+   'stopped with requests waiting');
+$redis->kill('CONT');
+
+# refused
+
+start("unix:$sock?password=secret-and-wrong");
+is(source(), 'local', 'wrong password');
+like(tail(), qr/refused the user or the password: "WRONGPASS"/, 'told');
+unlike(tail(), qr/secret/, 'not the password');
+
+start("unix:$sock");
+is(source(), 'local', 'no password');
+sleep(0.5);
+source() for 1 .. 10;
+is(count(qr/redis is unavailable: it needs a password/), 1, 'told once');
+
+start("unix:$sock?db=99&password=pa:ss\@w%25rd");
+is(source(), 'local', 'no such database');
+like(tail(), qr/it refused the database: "ERR DB index/, 'told');
+
+# replies in pieces, and what is none
+
+fake('a byte at a time', sub {
+    for my $byte (split(//, reply(@_))) {
+        Test::Runcoach::send_all($_[2], $byte);
+        sleep(0.001);
+    }
+
+    return undef;
+}, 'redis');
+
+fake('no script', sub {
+    my ($argv) = @_;
+
+    return $argv->[0] eq 'EVALSHA' ? "-NOSCRIPT No matching script.\r\n"
+                                   : reply(@_);
+}, 'redis');
+
+fake('never a script', sub {
+    my ($argv) = @_;
+
+    return $argv->[0] =~ /^EVAL/ ? "-NOSCRIPT No matching script.\r\n"
+                                 : reply(@_);
+}, 'local', qr/could not run the script of runcoach_limit: "NOSCRIPT/);
+
+for my $error ('OOM command not allowed', 'LOADING Redis is loading',
+               'WRONGTYPE Operation', 'NOPERM this user', 'BUSY Redis is busy',
+               'MISCONF Redis', 'ERR unknown command')
+{
+    fake($error, sub {
+        my ($argv) = @_;
+
+        return $argv->[0] =~ /^EVAL/ ? "-$error\r\n" : reply(@_);
+    }, 'local', qr/could not run the script .*"\Q$error\E"/);
+}
+
+for my $error ('READONLY You can\'t write against a read only replica.',
+               'ERR Error running script (call to f_0): @user_script:30: '
+               . '@user_script: 30: -READONLY You can\'t write')
+{
+    fake($error, sub {
+        my ($argv) = @_;
+
+        return $argv->[0] =~ /^EVAL/ ? "-$error\r\n" : reply(@_);
+    }, 'local', qr/redis is unavailable: it is a replica/);
+}
+
+fake('too many clients', sub {
+    return ("-ERR max number of clients reached\r\n", '0.01');
+}, 'local', qr/it has too many clients/);
+
+fake('a command that is not known', sub {
+    my ($argv) = @_;
+
+    return $argv->[0] eq 'CLIENT' ? "-ERR unknown command\r\n" : reply(@_);
+}, 'redis');
+
+for my $reply ("HTTP/1.1 400 Bad Request\r\n\r\n", "%1\r\n+a\r\n+b\r\n",
+               "\0\0\0\0", "*1\r\n*x\r\n", ":abc\r\n")
+{
+    fake('garbage ' . substr($reply, 0, 4) =~ s/[^ -~]/./gr, sub {
+        return $_[1] ? $reply : $GREETED;
+    }, 'local');
+}
+
+fake('what it got', sub {
+    return "HTTP/1.1 400 Bad Request\r\n\r\n";
+}, 'local', qr/it does not speak RESP2: "Protocol error, got "H"/);
+
+for my $reply ("+OK\r\n", ":1\r\n", "*-1\r\n", "\$-1\r\n", "*0\r\n",
+               "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n+x\r\n", "*1\r\n:1\r\n",
+               "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n*1\r\n:1\r\n")
+{
+    fake('another type ' . substr($reply, 0, 3) =~ s/\s//gr, sub {
+        return $_[1] ? $reply : $GREETED;
+    }, 'local', qr/unexpected type of reply/);
+}
+
+fake('too large', sub {
+    return $_[1] ? ('$99999999' . "\r\n", 'x' x 200000, 0.3) : $GREETED;
+}, 'local', qr/its reply is too large/);
+
+fake('one reply too many', sub {
+    return $_[1] ? $GRANTED . $GRANTED : $GREETED;
+}, 'redis', qr/a reply to no command/);
+
+fake('closed in the middle', sub {
+    my ($argv, $n, $client) = @_;
+
+    return $GREETED unless $n;
+
+    Test::Runcoach::send_all($client, "*5\r\n:1");
+    return '';
+}, 'local', qr/it closed the connection/);
+
+fake('silent', sub { return $_[1] ? undef : $GREETED }, 'local',
+     qr/it does not answer/);
+
+fake('silent from the start', sub { return undef }, 'local');
+
+# clients that go away leave their replies behind, and in order
+
+my ($fake, $fake_url) = $t->fake_redis(sub {
+    my ($argv, $n) = @_;
+
+    return $GREETED unless $n;
+    return (0.03, "*5\r\n:1\r\n:1\r\n:" . ($argv->[-2] / $argv->[-3])
+                  . "\r\n:0\r\n:100\r\n");
+});
+
+start($fake_url);
+
+for (1 .. 20) {
+    $t->http("GET /?user=gone HTTP/1.1\nHost: x\n\n", aborted => 1,
+             sleep => 0.002);
+}
+
+my @sources = map { source() } 1 .. 5;
+
+like($sources[-1], qr/redis|local/, 'clients that go away');
+like(tail(), qr/client prematurely closed connection/, 'are noticed');
+
+$t->stop();
+$t->stop_process($fake);
+
+# by name, through a resolver: two addresses, of which one does not listen
+
+my $dns = dns();
+my $port = $t->port(8379);
+
+my $tcp = $t->redis(name => 'tcp', port => 8379);
+
+configure('resolver 127.0.0.1:' . $dns . ' ipv6=off valid=1s;'
+          . ' resolver_timeout 1s;');
+start("redis://redis.runcoach.test:$port/1");
+
+ok($t->wait_for(sub { source() eq 'redis' }), 'a name by the resolver');
+unlike(tail(), qr/redis is unavailable/, 'one of its addresses is enough');
+like($tcp->cmd('INFO', 'keyspace'), qr/db1:keys/, 'database in a path');
+
+configure('');
+start("redis://127.0.0.1:$port");
+is(source(), 'redis', 'an address');
+
+# TLS
+
+certificates();
+
+my $tls = $t->port(8380);
+
+my $secure = $t->redis(name => 'tls', args => [ '--tls-port', $tls,
+    '--tls-cert-file', "$dir/server.crt", '--tls-key-file', "$dir/server.key",
+    '--tls-ca-cert-file', "$dir/ca.crt", '--tls-auth-clients', 'no' ]);
+
+$secure->cmd('ACL', 'SETUSER', 'edge', 'on', '>p@ss', '~*', '+@all');
+
+my %ca = (SSL_CERT_FILE => "$dir/ca.crt");
+
+start("rediss://edge:p%40ss\@localhost:$tls/2", %ca);
+ok($t->wait_for(sub { source() eq 'redis' }),
+   'TLS, by name, user and password');
+
+start("rediss://127.0.0.1:$tls", %ca);
+ok($t->wait_for(sub { source() eq 'redis' }), 'TLS, by address');
+
+
+start("rediss://localhost:$tls");
+source();
+ok($t->wait_for(sub { tail() =~ /certificate verify error: \(\d+:/ }),
+   'TLS, unknown authority');
+is(source(), 'local', 'is refused');
+unlike(tail(), qr/redis is back/, 'for good');
+
+start("redis://127.0.0.1:$tls");
+is(source(), 'local', 'TLS not asked for');
+
+$t->stop();
+
+my $other = $t->port(8381);
+
+$t->redis(name => 'other', args => [ '--tls-port', $other,
+    '--tls-cert-file', "$dir/other.crt", '--tls-key-file', "$dir/other.key",
+    '--tls-ca-cert-file', "$dir/ca.crt", '--tls-auth-clients', 'no' ]);
+
+start("rediss://localhost:$other", %ca);
+source();
+ok($t->wait_for(sub { tail() =~ /certificate does not match "localhost"/ }),
+   'TLS, wrong name');
+is(source(), 'local', 'is refused');
+
+start("rediss://127.0.0.1:$other", %ca);
+source();
+ok($t->wait_for(sub { tail() =~ /certificate does not match "127.0.0.1"/ }),
+   'TLS, wrong address');
+
+$t->stop();
+
+# configuration
+
+for ([ 'redis://localhost', undef ],
+     [ 'redis://:secret@127.0.0.1:6390/0', undef ],
+     [ 'redis://u:secret@[::1]:6390/15', undef ],
+     [ 'redis://secret@127.0.0.1', undef ],
+     [ 'unix:///tmp/x.sock?db=1', undef ],
+     [ 'UNIX:/tmp/x.sock', undef ],
+     [ 'http://secret@host/', 'must be redis://host:port/db, rediss://' ],
+     [ 'redis://:secret@/0', 'no host' ],
+     [ 'redis://:secret@h:99999', 'invalid port' ],
+     [ 'redis://:secret@h/x', 'invalid database .* must be a number' ],
+     [ 'redis://u:p@ss/secret@h', 'invalid database .* must be a number' ],
+     [ 'redis://:x?secret@h', 'invalid parameter .* must be db= or password=' ],
+     [ 'redis://:secret%zz@h/', 'invalid "%" in the URL' ],
+     [ 'redis://:secret%2', 'invalid' ],
+     [ 'redis://:secret@127.0.0.1/0?ssl=1', 'invalid parameter' ],
+     [ 'unix:', 'no path' ],
+     [ 'unix:/' . ('x' x 200), 'too long path' ])
+{
+    my ($url, $error) = @$_;
+    my ($status, $out) = $t->configtest("$dir/nginx.conf",
+                                        env => { REDIS_URL => $url });
+
+    is($status != 0, defined $error, "configuration: " . substr($url, 0, 40))
+        or diag($out);
+    like($out, qr/\[emerg\].*$error/, 'and why') if defined $error;
+    unlike($out, qr/secret/, 'not the password');
+}
+
+my ($status, $out) = $t->configtest("$dir/nginx.conf", env => {
+    REDIS_URL => 'rediss://127.0.0.1', SSL_CERT_FILE => "$dir/nosuch" });
+
+like($out, qr/SSL_CERT_FILE "\S+nosuch" could not be loaded/,
+     'configuration: no certificates');
+
+($status, $out) = $t->configtest("$dir/nginx.conf", env => {
+    REDIS_URL => 'redis://redis.invalid' });
+
+is($status, 0, 'configuration: a name that is not known yet');
+like($out, qr/\[warn\].*host not found in runcoach_redis "redis.invalid"/,
+     'is told');
+
+$t->done();
+
+###############################################################################
+
+
+sub configure
+{
+    $t->set(RESOLVER => $_[0]);
+    $t->write_file_expand('nginx.conf', $conf);
+}
+
+
+sub start
+{
+    my ($url, %env) = @_;
+
+    $t->stop();
+    truncate($t->dir() . '/error.log', 0);
+    $t->run(env => { REDIS_URL => $url, %env });
+}
+
+
+sub source { return $t->get('/?user=a')->header('X-Source') }
+sub tail { return $t->read_file('error.log') }
+
+
+sub count
+{
+    my ($re) = @_;
+
+    return scalar(() = tail() =~ /$re/g);
+}
+
+
+sub reply
+{
+    my ($argv) = @_;
+
+    return $argv->[0] =~ /^EVAL/ ? $GRANTED : $GREETED;
+}
+
+
+# the first request finds it, and the second finds it in whatever state
+
+sub fake
+{
+    my ($name, $code, $source, $log) = @_;
+
+    my ($proc, $url) = $t->fake_redis($code);
+
+    start($url);
+
+    is(source(), $source, "fake: $name");
+    ok($t->wait_for(sub { tail() =~ $log }), 'told') if $log;
+
+    $t->get('/?user=b') for 1 .. 3;
+    is($t->get('/?user=b')->status, 200, 'and goes on');
+
+    $t->stop();
+    $t->stop_process($proc);
+}
+
+
+# answers any question by these two
+
+sub dns
+{
+    my $s = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1')
+        or die "dns: $!\n";
+
+    $t->run_daemon(sub {
+        while ($s->recv(my $query, 512)) {
+            my $id = substr($query, 0, 2);
+            my $question = substr($query, 12);
+
+            $s->send($id . pack('n5', 0x8180, 1, 2, 0, 0) . $question
+                     . join('', map { pack('n3Nn', 0xc00c, 1, 1, 1, 4)
+                                      . pack('C4', 127, 0, 0, $_) } 9, 1));
+        }
+    });
+
+    return $s->sockport();
+}
+
+
+sub certificates
+{
+    my $quiet = '>/dev/null 2>&1';
+
+    system("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=ca -days 2 "
+           . "-keyout $dir/ca.key -out $dir/ca.crt $quiet") == 0
+        or die "openssl req\n";
+
+    for ([ 'server', 'DNS:localhost,IP:127.0.0.1' ],
+         [ 'other', 'DNS:other.runcoach.test,IP:127.0.0.7' ])
+    {
+        my ($name, $names) = @$_;
+
+        $t->write_file("$name.ext", "subjectAltName=$names\n");
+
+        system("openssl req -newkey rsa:2048 -nodes -subj /CN=$name "
+               . "-keyout $dir/$name.key -out $dir/$name.csr $quiet") == 0
+            && system("openssl x509 -req -in $dir/$name.csr -CA $dir/ca.crt "
+                      . "-CAkey $dir/ca.key -CAcreateserial -days 2 "
+                      . "-extfile $dir/$name.ext -out $dir/$name.crt $quiet")
+               == 0
+            or die "openssl x509\n";
+    }
+
+    chmod(0644, glob("$dir/*.key"), glob("$dir/*.crt"));
+}
