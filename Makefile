@@ -161,7 +161,7 @@ check: all  ## compilers, style, documentation, static analysis
 
 asan:  ## the tests with AddressSanitizer and UBSan in module and sidecar
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g" \
-	    SANITIZE=address,undefined all unit replay
+	    SANITIZE=address,undefined all unit replay $(BUILD)/asan/presign
 	@RUNCOACH_ASAN=1 RUNCOACH_BUILD=$(BUILD)/asan prove -It/lib $(TESTS)
 
 fuzz: $(FUZZ:%=$(BUILD)/fuzz/%)  ## FUZZ=jwt TIME=600: fuzz a parser

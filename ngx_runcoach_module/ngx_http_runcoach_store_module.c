@@ -60,7 +60,7 @@ static char *ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
     ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *bucket);
-static ngx_int_t ngx_http_runcoach_store_valid_bucket(ngx_str_t *bucket);
+static ngx_int_t ngx_http_runcoach_store_valid_name(ngx_str_t *name);
 static char *ngx_http_runcoach_presign_verify(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_http_runcoach_store_variables(ngx_conf_t *cf);
@@ -606,7 +606,7 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_str_null(&endpoint);
     ngx_str_null(&account);
-    ngx_str_null(&bucket);
+    ngx_str_set(&bucket, "fit-files");
     ngx_str_null(&access_key);
     ngx_str_null(&secret_key);
     ngx_str_null(&token);
@@ -629,7 +629,6 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     missing = (endpoint.len == 0 && account.len == 0) ? "endpoint= or account="
-              : bucket.len == 0 ? "bucket="
               : access_key.len == 0 ? "access_key="
               : secret_key.len == 0 ? "secret_key="
               : NULL;
@@ -642,6 +641,16 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (endpoint.len == 0) {
+
+        if (ngx_http_runcoach_store_valid_name(&account) != NGX_OK) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid account \"%V\" in runcoach_store "
+                               "\"%V\", must be the account's id, like "
+                               "0123456789abcdef or 0123456789abcdef.eu",
+                               &account, &value[1]);
+            return NGX_CONF_ERROR;
+        }
+
         endpoint.len = sizeof("https://.r2.cloudflarestorage.com") - 1
                        + account.len;
         endpoint.data = ngx_pnalloc(cf->pool, endpoint.len);
@@ -743,7 +752,7 @@ ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
 
     ngx_strlow(endpoint->data, endpoint->data, slash - endpoint->data);
 
-    if (ngx_http_runcoach_store_valid_bucket(bucket) != NGX_OK) {
+    if (ngx_http_runcoach_store_valid_name(bucket) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid bucket \"%V\" in runcoach_store \"%V\", "
                            "must be 3 to 63 of a-z, 0-9, \"-\" and \".\"",
@@ -784,19 +793,21 @@ invalid:
 }
 
 
+/* of a bucket, or of an account: both become part of a host or of a path */
+
 static ngx_int_t
-ngx_http_runcoach_store_valid_bucket(ngx_str_t *bucket)
+ngx_http_runcoach_store_valid_name(ngx_str_t *name)
 {
     u_char  *p;
     size_t   i;
 
-    if (bucket->len < 3 || bucket->len > 63 || bucket->data[0] == '.') {
+    if (name->len < 3 || name->len > 63 || name->data[0] == '.') {
         return NGX_ERROR;
     }
 
-    p = bucket->data;
+    p = name->data;
 
-    for (i = 0; i < bucket->len; i++) {
+    for (i = 0; i < name->len; i++) {
 
         if ((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= '0' && p[i] <= '9')
             || p[i] == '-' || p[i] == '.')

@@ -1589,6 +1589,13 @@ ngx_runcoach_redis_parse(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
             ngx_memcpy(p, "unix:", 5);
         }
 
+        if (last - p < 7 || p[5] != '/') {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid path of a socket in runcoach_redis, "
+                               "must be absolute: unix:/path");
+            return NGX_ERROR;
+        }
+
         return ngx_runcoach_redis_parse_address(cf, rd, p, last);
     }
 
