@@ -149,6 +149,7 @@ run: deps-run  ## the whole system on this machine, in the foreground
 test: deps  ## everything that is fast enough to run each time
 	@$(MAKE) --no-print-directory all unit replay $(BUILD)/presign
 	@sh t/peer/install.sh
+	@sh t/peer/radosgw.sh
 	@prove -j$(JOBS) -It/lib $(TESTS)
 
 check: all  ## compilers, style, documentation, static analysis

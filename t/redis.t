@@ -385,7 +385,8 @@ for ([ 'redis://localhost', undef ],
      [ 'redis://:secret%zz@h/', 'invalid "%" in the URL' ],
      [ 'redis://:secret%2', 'invalid' ],
      [ 'redis://:secret@127.0.0.1/0?ssl=1', 'invalid parameter' ],
-     [ 'unix:', 'no path' ],
+     [ 'unix:', 'must be absolute' ],
+     [ 'unix:relative.sock', 'must be absolute' ],
      [ 'unix:/' . ('x' x 200), 'too long path' ])
 {
     my ($url, $error) = @$_;

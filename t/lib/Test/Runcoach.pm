@@ -47,8 +47,8 @@ use strict;
 use warnings;
 
 use Cwd qw/ abs_path /;
-use Digest::SHA qw/ sha1 sha256 sha256_hex hmac_sha256 hmac_sha256_hex /;
-use Errno qw/ EINTR EAGAIN EWOULDBLOCK /;
+use Digest::SHA qw/ sha256_hex hmac_sha256 hmac_sha256_hex /;
+use Errno qw/ EINTR /;
 use Fcntl qw/ :flock /;
 use File::Basename qw/ dirname /;
 use File::Path qw/ make_path remove_tree /;
