@@ -30,6 +30,7 @@ typedef struct {
     ngx_http_runcoach_keys_t     *keys;           /* NULL: it is off */
     runcoach_jwt_policy_t         policy[NGX_HTTP_RUNCOACH_CARRIERS];
     ngx_str_t                     cookie;         /* __session_<suffix> */
+    unsigned                      clerk:1;
     unsigned                      internal_user:1;
 } ngx_http_runcoach_issuer_t;
 
@@ -83,6 +84,7 @@ typedef struct {
 struct ngx_http_runcoach_auth_ctx_s {
     ngx_http_request_t                 *request;
     const ngx_http_runcoach_methods_t  *methods;
+    ngx_uint_t                          fallback;
     ngx_uint_t                          step;
     ngx_int_t                           verdict;
 
@@ -113,9 +115,9 @@ struct ngx_http_runcoach_auth_ctx_s {
 
 static ngx_int_t ngx_http_runcoach_auth_handler(ngx_http_request_t *r);
 static ngx_http_runcoach_auth_ctx_t *ngx_http_runcoach_auth_get_ctx(
-    ngx_http_request_t *r, const ngx_http_runcoach_methods_t *methods);
+    ngx_http_request_t *r, const ngx_http_runcoach_auth_loc_conf_t *alcf);
 static ngx_int_t ngx_http_runcoach_auth_run(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_uint_t fallback);
+    ngx_http_runcoach_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_runcoach_auth_decide(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx, ngx_int_t verdict);
 static ngx_int_t ngx_http_runcoach_auth_challenge(ngx_http_request_t *r,
@@ -319,7 +321,7 @@ ngx_http_runcoach_auth_handler(ngx_http_request_t *r)
         return NGX_DECLINED;
     }
 
-    ctx = ngx_http_runcoach_auth_get_ctx(r, alcf->methods);
+    ctx = ngx_http_runcoach_auth_get_ctx(r, alcf);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -332,18 +334,18 @@ ngx_http_runcoach_auth_handler(ngx_http_request_t *r)
         return ngx_http_runcoach_auth_decide(r, ctx, ctx->verdict);
     }
 
-    return ngx_http_runcoach_auth_run(r, ctx, alcf->fallback);
+    return ngx_http_runcoach_auth_run(r, ctx);
 }
 
 
 /*
- * An internal redirect to a location with the same methods keeps the verdict,
- * one to a location with others starts anew.
+ * An internal redirect to a location which asks for the same keeps the
+ * verdict, one to a location which asks for something else starts anew.
  */
 
 static ngx_http_runcoach_auth_ctx_t *
 ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
-    const ngx_http_runcoach_methods_t *methods)
+    const ngx_http_runcoach_auth_loc_conf_t *alcf)
 {
     ngx_http_runcoach_auth_ctx_t  *ctx;
 
@@ -357,7 +359,9 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
             return NULL;
         }
 
-    } else if (ctx->methods == methods) {
+    } else if (ctx->methods == alcf->methods
+               && ctx->fallback == alcf->fallback)
+    {
         return ctx;
 
     } else {
@@ -366,7 +370,8 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
     }
 
     ctx->request = r;
-    ctx->methods = methods;
+    ctx->methods = alcf->methods;
+    ctx->fallback = alcf->fallback;
 
     return ctx;
 }
@@ -374,15 +379,15 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
 
 static ngx_int_t
 ngx_http_runcoach_auth_run(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_uint_t fallback)
+    ngx_http_runcoach_auth_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
     for ( /* void */ ; ctx->step < ctx->methods->nsteps; ctx->step++) {
 
         if (ctx->step > 0
-            && (fallback == NGX_HTTP_RUNCOACH_FALLBACK_NEVER
-                || (fallback == NGX_HTTP_RUNCOACH_FALLBACK_MISSING
+            && (ctx->fallback == NGX_HTTP_RUNCOACH_FALLBACK_NEVER
+                || (ctx->fallback == NGX_HTTP_RUNCOACH_FALLBACK_MISSING
                     && (ctx->refused || ctx->unavailable))))
         {
             break;
@@ -773,7 +778,7 @@ ngx_http_runcoach_auth_identify(ngx_http_request_t *r,
     if (issuer->internal_user) {
         ctx->user_id = user;
 
-    } else {
+    } else if (issuer->clerk) {
         ctx->clerk_user_id = user;
     }
 
@@ -1172,6 +1177,7 @@ ngx_http_runcoach_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_memzero(&params, sizeof(ngx_http_runcoach_issuer_params_t));
 
     issuer->name = value[1];
+    issuer->clerk = ngx_http_runcoach_names_eq(&value[1], "clerk");
 
     rv = ngx_http_runcoach_issuer_params(cf, &params);
 
@@ -1283,6 +1289,8 @@ ngx_http_runcoach_issuer_publishable_key(ngx_conf_t *cf,
 
         goto invalid;
     }
+
+    issuer->clerk = 1;
 
     if (params->issuer.len == 0) {
         params->issuer.len = sizeof("https://") - 1 + host.len;
@@ -1457,7 +1465,7 @@ ngx_http_runcoach_issuer_time(ngx_conf_t *cf, const char *name,
 }
 
 
-/* never NULL but for want of memory: an empty list has zero items */
+/* NULL: no memory, or an error that has been logged; "" has zero items */
 
 static const runcoach_str_t *
 ngx_http_runcoach_issuer_list(ngx_conf_t *cf, ngx_str_t *value, size_t *n)
@@ -1469,6 +1477,17 @@ ngx_http_runcoach_issuer_list(ngx_conf_t *cf, ngx_str_t *value, size_t *n)
 
     list = ngx_http_runcoach_list(cf, value);
     if (list == NULL) {
+        return NULL;
+    }
+
+    if (value->len != 0 && list->nelts == 0) {
+
+        /* not the same as none: a check that was asked for must not vanish */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "empty list \"%V\" in runcoach_issuer, must be "
+                           "like https://app.example.com,https://example.com",
+                           value);
         return NULL;
     }
 

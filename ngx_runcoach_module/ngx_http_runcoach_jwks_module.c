@@ -13,12 +13,15 @@
 /*
  * One slot for each issuer.  The epoch is part of the cache key of the
  * location, so a new epoch is a fetch that no cache can answer; it moves at
- * most once in a cool-down, whatever the number of workers.
+ * most once in a cool-down, whatever the number of workers.  A fetch which is
+ * not forced has the last epoch that brought keys: what a cache keeps under it
+ * is what is left if the issuer is down.
  */
 
 typedef struct {
     ngx_atomic_t                hash;
     ngx_atomic_t                epoch;
+    ngx_atomic_t                good;
     ngx_atomic_t                moved;        /* when, in seconds */
 } ngx_http_runcoach_keys_slot_t;
 
@@ -43,17 +46,18 @@ struct ngx_http_runcoach_keys_s {
 
 
 typedef struct {
-    ngx_http_runcoach_keys_t   *keys;
-    ngx_http_request_t         *request;
-    ngx_atomic_uint_t           epoch;
-    ngx_uint_t                 *pending;
+    ngx_http_runcoach_keys_t       *keys;
+    ngx_http_runcoach_keys_slot_t  *slot;
+    ngx_atomic_uint_t               epoch;
+    ngx_uint_t                     *pending;
 
-    u_char                     *body;
-    size_t                      len;
+    u_char                         *body;
+    size_t                          len;
 
-    unsigned                    background:1;
-    unsigned                    overflow:1;
-    unsigned                    done:1;
+    unsigned                        forced:1;
+    unsigned                        background:1;
+    unsigned                        overflow:1;
+    unsigned                        done:1;
 } ngx_http_runcoach_fetch_t;
 
 
@@ -62,10 +66,13 @@ static ngx_http_runcoach_keys_slot_t *ngx_http_runcoach_keys_slot(
 static ngx_int_t ngx_http_runcoach_keys_move_epoch(
     ngx_http_runcoach_keys_t *keys, ngx_http_runcoach_keys_slot_t *slot);
 static ngx_int_t ngx_http_runcoach_keys_subrequest(ngx_http_request_t *r,
-    ngx_http_runcoach_keys_t *keys, ngx_uint_t *pending, ngx_uint_t flags);
+    ngx_http_runcoach_keys_t *keys, ngx_uint_t forced, ngx_uint_t *pending,
+    ngx_uint_t flags);
 static ngx_int_t ngx_http_runcoach_keys_clear_headers(ngx_http_request_t *sr);
 static ngx_int_t ngx_http_runcoach_keys_done(ngx_http_request_t *r, void *data,
     ngx_int_t rc);
+static void ngx_http_runcoach_keys_finish(ngx_http_request_t *r,
+    ngx_http_runcoach_fetch_t *fetch, ngx_int_t status);
 static ngx_int_t ngx_http_runcoach_keys_replace(ngx_http_request_t *r,
     ngx_http_runcoach_fetch_t *fetch, ngx_int_t status);
 static void ngx_http_runcoach_keys_abandon(void *data);
@@ -79,6 +86,8 @@ static ngx_int_t ngx_http_runcoach_jwks_url_variable(ngx_http_request_t *r,
 static ngx_int_t ngx_http_runcoach_jwks_epoch_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_http_runcoach_fetch_t *ngx_http_runcoach_jwks_fetch(
+    ngx_http_request_t *r);
+static ngx_http_runcoach_fetch_t *ngx_http_runcoach_jwks_find(
     ngx_http_request_t *r);
 
 static ngx_int_t ngx_http_runcoach_keys_check_url(ngx_str_t *url);
@@ -220,7 +229,7 @@ ngx_http_runcoach_keys_fetch(ngx_http_request_t *r,
         return NGX_DECLINED;
     }
 
-    return ngx_http_runcoach_keys_subrequest(r, keys, pending,
+    return ngx_http_runcoach_keys_subrequest(r, keys, unknown, pending,
                                              NGX_HTTP_SUBREQUEST_WAITED);
 }
 
@@ -237,7 +246,7 @@ ngx_http_runcoach_keys_refresh(ngx_http_request_t *r,
         return;
     }
 
-    if (ngx_http_runcoach_keys_subrequest(r, keys, NULL,
+    if (ngx_http_runcoach_keys_subrequest(r, keys, 0, NULL,
                                           NGX_HTTP_SUBREQUEST_BACKGROUND)
         == NGX_ERROR)
     {
@@ -307,7 +316,8 @@ ngx_http_runcoach_keys_move_epoch(ngx_http_runcoach_keys_t *keys,
 
 static ngx_int_t
 ngx_http_runcoach_keys_subrequest(ngx_http_request_t *r,
-    ngx_http_runcoach_keys_t *keys, ngx_uint_t *pending, ngx_uint_t flags)
+    ngx_http_runcoach_keys_t *keys, ngx_uint_t forced, ngx_uint_t *pending,
+    ngx_uint_t flags)
 {
     ngx_pool_cleanup_t         *cln;
     ngx_http_request_t         *sr;
@@ -323,7 +333,9 @@ ngx_http_runcoach_keys_subrequest(ngx_http_request_t *r,
     ngx_memzero(fetch, sizeof(ngx_http_runcoach_fetch_t));
 
     fetch->keys = keys;
-    fetch->epoch = ngx_http_runcoach_keys_slot(r, keys)->epoch;
+    fetch->slot = ngx_http_runcoach_keys_slot(r, keys);
+    fetch->epoch = forced ? fetch->slot->epoch : fetch->slot->good;
+    fetch->forced = forced;
     fetch->pending = pending;
 
     fetch->body = ngx_pnalloc(r->pool, RUNCOACH_JWKS_MAX_SIZE);
@@ -345,14 +357,11 @@ ngx_http_runcoach_keys_subrequest(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    fetch->request = sr;
     sr->filter_need_in_memory = 1;
 
     if (ngx_http_runcoach_keys_clear_headers(sr) != NGX_OK) {
         return NGX_ERROR;
     }
-
-    ngx_http_set_ctx(sr, fetch, ngx_http_runcoach_jwks_module);
 
     if (pending != NULL) {
         *pending = 1;
@@ -413,19 +422,17 @@ ngx_http_runcoach_keys_done(ngx_http_request_t *r, void *data, ngx_int_t rc)
 {
     ngx_http_runcoach_fetch_t  *fetch = data;
 
-    ngx_http_runcoach_keys_t  *keys;
-
     if (!fetch->done) {
-        keys = fetch->keys;
-
         fetch->done = 1;
 
-        keys->tried = ngx_time();
-        keys->epoch = fetch->epoch;
-        keys->failed = (ngx_http_runcoach_keys_replace(r, fetch, rc) != NGX_OK);
+        /* that a client went away says nothing about the issuer */
+
+        if (rc != NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+            ngx_http_runcoach_keys_finish(r, fetch, rc);
+        }
 
         if (fetch->background) {
-            keys->refreshing = 0;
+            fetch->keys->refreshing = 0;
 
         } else {
             *fetch->pending = 0;
@@ -435,6 +442,27 @@ ngx_http_runcoach_keys_done(ngx_http_request_t *r, void *data, ngx_int_t rc)
     /* a broken answer of the issuer must not cost the client its connection */
 
     return rc == NGX_ERROR ? NGX_OK : rc;
+}
+
+
+static void
+ngx_http_runcoach_keys_finish(ngx_http_request_t *r,
+    ngx_http_runcoach_fetch_t *fetch, ngx_int_t status)
+{
+    ngx_http_runcoach_keys_t  *keys;
+
+    keys = fetch->keys;
+
+    keys->tried = ngx_time();
+    keys->failed = (ngx_http_runcoach_keys_replace(r, fetch, status) != NGX_OK);
+
+    if (fetch->forced || !keys->failed) {
+        keys->epoch = fetch->epoch;
+    }
+
+    if (!keys->failed) {
+        fetch->slot->good = fetch->epoch;
+    }
 }
 
 
@@ -519,13 +547,9 @@ ngx_http_runcoach_keys_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     ngx_chain_t                *cl;
     ngx_http_runcoach_fetch_t  *fetch;
 
-    if (r == r->main) {
-        return ngx_http_next_body_filter(r, in);
-    }
+    fetch = ngx_http_runcoach_jwks_fetch(r);
 
-    fetch = ngx_http_get_module_ctx(r, ngx_http_runcoach_jwks_module);
-
-    if (fetch == NULL || fetch->request != r) {
+    if (fetch == NULL) {
         return ngx_http_next_body_filter(r, in);
     }
 
@@ -568,7 +592,7 @@ ngx_http_runcoach_jwks_url_variable(ngx_http_request_t *r,
 {
     ngx_http_runcoach_fetch_t  *fetch;
 
-    fetch = ngx_http_runcoach_jwks_fetch(r);
+    fetch = ngx_http_runcoach_jwks_find(r);
 
     if (fetch == NULL) {
         v->not_found = 1;
@@ -592,7 +616,7 @@ ngx_http_runcoach_jwks_epoch_variable(ngx_http_request_t *r,
     u_char                     *p;
     ngx_http_runcoach_fetch_t  *fetch;
 
-    fetch = ngx_http_runcoach_jwks_fetch(r);
+    fetch = ngx_http_runcoach_jwks_find(r);
 
     if (fetch == NULL) {
         v->not_found = 1;
@@ -614,15 +638,30 @@ ngx_http_runcoach_jwks_epoch_variable(ngx_http_request_t *r,
 }
 
 
-/* a cache updates itself by a subrequest of the subrequest */
+/* not by a context, which does not survive an internal redirect */
 
 static ngx_http_runcoach_fetch_t *
 ngx_http_runcoach_jwks_fetch(ngx_http_request_t *r)
 {
+    if (r->post_subrequest == NULL
+        || r->post_subrequest->handler != ngx_http_runcoach_keys_done)
+    {
+        return NULL;
+    }
+
+    return r->post_subrequest->data;
+}
+
+
+/* a cache updates itself by a subrequest of the subrequest */
+
+static ngx_http_runcoach_fetch_t *
+ngx_http_runcoach_jwks_find(ngx_http_request_t *r)
+{
     ngx_http_runcoach_fetch_t  *fetch;
 
     for ( /* void */ ; r; r = r->parent) {
-        fetch = ngx_http_get_module_ctx(r, ngx_http_runcoach_jwks_module);
+        fetch = ngx_http_runcoach_jwks_fetch(r);
 
         if (fetch != NULL) {
             return fetch;

@@ -569,7 +569,12 @@ ngx_http_runcoach_presign_key(ngx_http_request_t *r,
     for (i = 0; i < parts->nelts; i++) {
 
         if (part[i].index == NGX_ERROR) {
-            p = ngx_slprintf(p, last, "%V", &part[i].text);
+
+            if ((size_t) (last - p) < part[i].text.len) {
+                return NGX_DECLINED;
+            }
+
+            p = ngx_cpymem(p, part[i].text.data, part[i].text.len);
             continue;
         }
 

@@ -356,8 +356,10 @@ ngx_http_runcoach_store_open(ngx_http_request_t *r, ngx_str_t *path,
 
 
 /*
- * Two PUTs of one size may fall into one second, and a file system may use an
- * inode again: only together with the nanoseconds they tell objects apart.
+ * The time of change, since a client may set that of modification by a Date;
+ * the rename at the end of a PUT renews it.  Two PUTs may fall into one second,
+ * and a file system may use an inode again: only with the nanoseconds do they
+ * tell objects apart.
  */
 
 static ngx_int_t
@@ -382,8 +384,8 @@ ngx_http_runcoach_store_etag(ngx_http_request_t *r, ngx_file_info_t *fi)
     ngx_str_set(&etag->key, "ETag");
     etag->value.data = p;
     etag->value.len = ngx_sprintf(p, "\"%xL-%xL-%xL-%xL\"",
-                                  (int64_t) fi->st_mtim.tv_sec,
-                                  (int64_t) fi->st_mtim.tv_nsec,
+                                  (int64_t) fi->st_ctim.tv_sec,
+                                  (int64_t) fi->st_ctim.tv_nsec,
                                   (int64_t) ngx_file_uniq(fi),
                                   (int64_t) ngx_file_size(fi))
                       - p;

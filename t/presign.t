@@ -280,6 +280,19 @@ is($t->url('GET', $get)->body, 'two', 'store: replaced');
 isnt($t->url('GET', $get)->header('ETag'), $etag,
      'store: each put has an ETag of its own');
 
+# not even if the client says when they were modified, and a file is reused
+
+my %etags;
+
+for my $n (1 .. 4) {
+    $t->url('PUT', $url, body => "now$n",
+            headers => { Date => 'Fri, 20 Nov 2026 09:30:00 GMT' });
+    $etags{$t->url('GET', $get)->header('ETag')}++;
+}
+
+is(scalar(keys %etags), 4, 'store: nor by a Date');
+is(put($url, 'two')->status, 200, 'store: put the second again');
+
 my ($path) = $url =~ m{(/fit-files.*)};
 my $signature = ($url =~ /Signature=(\w+)/)[0];
 

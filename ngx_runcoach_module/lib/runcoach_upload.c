@@ -207,7 +207,7 @@ runcoach_upload_content_type(runcoach_upload_t *upload,
 
     for (i = 0; i < n; i++) {
 
-        if (s[i] < 0x20 || s[i] == 0x7f) {
+        if ((u_char) s[i] < 0x20 || (u_char) s[i] >= 0x7f) {
             break;
         }
     }
