@@ -127,9 +127,10 @@ void ngx_http_runcoach_wake(ngx_http_request_t *r);
 
 /*
  * A context that is found again after an internal redirect, which zeroes
- * r->ctx: it hangs from a cleanup of the main request.  get() is NULL before
- * the first add() of that module.  The handler is the key, and is called
- * when the request ends; so it is where commands are cancelled.
+ * r->ctx: it hangs from a cleanup of the main request's pool.  get() is NULL
+ * before the first add() of that module.  The handler is the key; it is called
+ * when the request ends, which is where commands are cancelled, and once more
+ * with its pool.
  */
 
 void *ngx_http_runcoach_ctx_get(ngx_http_request_t *r, ngx_module_t *module,

@@ -702,6 +702,14 @@ ngx_http_runcoach_auth_signature(ngx_http_request_t *r,
         }
     }
 
+    if (checked == RUNCOACH_JWT_UNKNOWN_KEY
+        && ngx_http_runcoach_keys_failed(issuer->keys))
+    {
+        /* it may be a new one: nobody could tell */
+
+        return ngx_http_runcoach_auth_unavailable(r, ctx, "keys-unavailable");
+    }
+
     if (checked != RUNCOACH_JWT_OK) {
         return ngx_http_runcoach_auth_refuse(r, ctx,
                                              runcoach_jwt_reason(checked));
@@ -881,8 +889,15 @@ ngx_http_runcoach_auth_session_reply(void *data, redisReply *reply)
 
     ctx->cmd = NULL;
 
-    if (reply == NULL || reply->type == REDIS_REPLY_ERROR) {
+    if (reply == NULL) {
         ctx->session_rc = NGX_ERROR;
+
+    } else if (reply->type == REDIS_REPLY_ERROR) {
+
+        /* a key of another type is no session; the rest is Redis' trouble */
+
+        ctx->session_rc = (ngx_strncmp(reply->str, "WRONGTYPE", 9) == 0)
+                          ? NGX_OK : NGX_ERROR;
 
     } else if (reply->type == REDIS_REPLY_STRING) {
         ctx->session_user.len = runcoach_session_user(ctx->session_user.data,
@@ -1185,6 +1200,15 @@ ngx_http_runcoach_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
+    if (params.publishable_key.len == 0 && params.issuer.len == 0
+        && (params.key.len != 0 || params.jwks_url.len != 0))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "runcoach_issuer \"%V\" has keys but no issuer: "
+                           "needs publishable_key= or issuer=", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
     if (params.publishable_key.len == 0 && params.issuer.len == 0) {
         ngx_conf_log_error(NGX_LOG_NOTICE, cf, 0,
                            "runcoach_issuer \"%V\" is off: neither "
@@ -1335,6 +1359,7 @@ ngx_http_runcoach_issuer_policy(ngx_conf_t *cf,
     ngx_http_runcoach_issuer_params_t *params)
 {
     char                   *rv;
+    size_t                  i;
     runcoach_jwt_policy_t  *policy;
 
     policy = &issuer->policy[NGX_HTTP_RUNCOACH_HEADER];
@@ -1365,6 +1390,20 @@ ngx_http_runcoach_issuer_policy(ngx_conf_t *cf,
 
     if (policy->parties == NULL || policy->audiences == NULL) {
         return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < policy->nparties; i++) {
+
+        if (ngx_strnstr((u_char *) policy->parties[i].data, "://",
+                        policy->parties[i].len)
+            == NULL)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid authorized_parties \"%V\" in "
+                               "runcoach_issuer, must be origins like "
+                               "https://app.example.com", &params->parties);
+            return NGX_CONF_ERROR;
+        }
     }
 
     if (params->user.len != 0) {

@@ -36,6 +36,11 @@ const runcoach_jwks_t *ngx_http_runcoach_keys_get(
     ngx_http_runcoach_keys_t *keys);
 
 
+/* 1 if the last attempt to fetch the keys has failed */
+
+ngx_uint_t ngx_http_runcoach_keys_failed(ngx_http_runcoach_keys_t *keys);
+
+
 /*
  * Fetches the keys, in the access phase of a main request; unknown says that
  * keys are there and one is missing, so that a cache must not answer.

@@ -206,6 +206,13 @@ ngx_http_runcoach_keys_get(ngx_http_runcoach_keys_t *keys)
 }
 
 
+ngx_uint_t
+ngx_http_runcoach_keys_failed(ngx_http_runcoach_keys_t *keys)
+{
+    return keys->failed;
+}
+
+
 ngx_int_t
 ngx_http_runcoach_keys_fetch(ngx_http_request_t *r,
     ngx_http_runcoach_keys_t *keys, ngx_uint_t unknown, ngx_uint_t *pending)

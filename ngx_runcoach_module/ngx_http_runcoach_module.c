@@ -24,6 +24,9 @@ typedef struct {
 } ngx_http_runcoach_main_conf_t;
 
 
+static ngx_int_t ngx_http_runcoach_post_read_handler(ngx_http_request_t *r);
+static u_char *ngx_http_runcoach_log_handler(ngx_http_request_t *r,
+    ngx_http_request_t *sr, u_char *buf, size_t len);
 static ngx_int_t ngx_http_runcoach_origin_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 
@@ -107,6 +110,9 @@ static ngx_http_variable_t  ngx_http_runcoach_vars[] = {
 
       ngx_http_null_variable
 };
+
+
+static ngx_http_log_handler_pt  ngx_http_next_log_handler;
 
 
 ngx_int_t
@@ -390,7 +396,7 @@ ngx_http_runcoach_ctx_get(ngx_http_request_t *r, ngx_module_t *module,
     ngx_http_cleanup_pt handler)
 {
     void                *ctx;
-    ngx_http_cleanup_t  *cln;
+    ngx_pool_cleanup_t  *cln;
 
     r = r->main;
     ctx = ngx_http_get_module_ctx(r, (*module));
@@ -399,7 +405,7 @@ ngx_http_runcoach_ctx_get(ngx_http_request_t *r, ngx_module_t *module,
         return ctx;
     }
 
-    for (cln = r->cleanup; cln; cln = cln->next) {
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
         if (cln->handler == handler) {
             ngx_http_set_ctx(r, cln->data, (*module));
             return cln->data;
@@ -415,18 +421,33 @@ ngx_http_runcoach_ctx_add(ngx_http_request_t *r, ngx_module_t *module,
     ngx_http_cleanup_pt handler, size_t size)
 {
     ngx_http_cleanup_t  *cln;
+    ngx_pool_cleanup_t  *pcln;
 
-    cln = ngx_http_cleanup_add(r, size);
+    r = r->main;
+
+    /* the cleanups of the request are gone when it is logged */
+
+    pcln = ngx_pool_cleanup_add(r->pool, size);
+    if (pcln == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(pcln->data, size);
+
+    /* those of the pool come too late for a request that was terminated */
+
+    cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
         return NULL;
     }
 
-    ngx_memzero(cln->data, size);
-
     cln->handler = handler;
-    ngx_http_set_ctx(r->main, cln->data, (*module));
+    cln->data = pcln->data;
 
-    return cln->data;
+    pcln->handler = handler;
+    ngx_http_set_ctx(r, pcln->data, (*module));
+
+    return pcln->data;
 }
 
 
@@ -476,6 +497,50 @@ ngx_http_runcoach_cookie(ngx_http_request_t *r, ngx_str_t *name,
 #endif
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_post_read_handler(ngx_http_request_t *r)
+{
+    if (r->log_handler != ngx_http_runcoach_log_handler) {
+        ngx_http_next_log_handler = r->log_handler;
+        r->log_handler = ngx_http_runcoach_log_handler;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/*
+ * The error log quotes the request, the upstream and the referrer.  Query
+ * strings may carry tokens and signatures, so they are left out.
+ */
+
+static u_char *
+ngx_http_runcoach_log_handler(ngx_http_request_t *r, ngx_http_request_t *sr,
+    u_char *buf, size_t len)
+{
+    u_char  *p, *dst, *last;
+
+    last = ngx_http_next_log_handler(r, sr, buf, len);
+    dst = buf;
+
+    for (p = buf; p < last; p++) {
+
+        while (p < last && *p == '?') {
+
+            while (p < last && *p != ' ' && *p != '"') {
+                p++;
+            }
+        }
+
+        if (p < last) {
+            *dst++ = *p;
+        }
+    }
+
+    return dst;
 }
 
 
@@ -930,8 +995,19 @@ static ngx_int_t
 ngx_http_runcoach_init(ngx_conf_t *cf)
 {
     ngx_msec_t                      timeout;
+    ngx_http_handler_pt            *h;
     ngx_http_core_loc_conf_t       *clcf;
+    ngx_http_core_main_conf_t      *cmcf;
     ngx_http_runcoach_main_conf_t  *rmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_POST_READ_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_runcoach_post_read_handler;
 
     rmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_runcoach_module);
 

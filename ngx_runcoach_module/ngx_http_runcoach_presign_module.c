@@ -236,12 +236,10 @@ static ngx_int_t
 ngx_http_runcoach_presign_upload(ngx_http_request_t *r,
     ngx_http_runcoach_presign_ctx_t *ctx)
 {
-    ngx_int_t                              rc;
-    ngx_str_t                              body;
-    runcoach_upload_error_t                error;
-    ngx_http_runcoach_presign_loc_conf_t  *plcf;
-
-    plcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_presign_module);
+    ngx_int_t                 rc;
+    ngx_str_t                 body;
+    ngx_uint_t                stated;
+    runcoach_upload_error_t   error;
 
     rc = ngx_http_runcoach_presign_read(r, &body);
 
@@ -250,9 +248,13 @@ ngx_http_runcoach_presign_upload(ngx_http_request_t *r,
                                   : NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (ngx_http_runcoach_presign_object(r, ctx, &stated) == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     /* where the path names the activity there is nothing a body must say */
 
-    if (body.len == 0 && plcf->object != NULL) {
+    if (body.len == 0 && stated) {
         ngx_str_set(&body, "{}");
     }
 
@@ -371,6 +373,8 @@ ngx_http_runcoach_presign_object(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    *stated = 1;
+
     n = ngx_atoof(object.data, object.len);
 
     if (n <= 0 || (uint64_t) n > NGX_HTTP_RUNCOACH_OBJECT_LAST) {
@@ -378,7 +382,6 @@ ngx_http_runcoach_presign_object(ngx_http_request_t *r,
     }
 
     ctx->object = n;
-    *stated = 1;
 
     return NGX_OK;
 }
