@@ -37,6 +37,10 @@ stop() {
     trap '' INT TERM HUP
     trap - EXIT
 
+    if [ -n "${pause:-}" ]; then
+        kill "$pause" 2> /dev/null || :
+    fi
+
     for pid in $started; do
         kill -s TERM "$pid" 2> /dev/null || :
         wait "$pid" || :
@@ -327,13 +331,20 @@ if [ -n "$user" ]; then
     chown "$user" logs/access.log
 fi
 
-# shellcheck disable=SC2086
-if ! problem=$(as setpriv ${bind:-} -- nginx -p "$home" -c "$home/nginx.conf" \
-    -t -q 2>&1)
-then
-    echo "$problem" >&2
-    fail "the configuration is not usable"
-fi
+judge() {
+    if ! problem=$("$@" 2>&1); then
+        echo "$problem" >&2
+        fail "the configuration is not usable"
+    fi
+}
+
+listener() {
+    as="$as ${bind:-}"
+    as "$@"
+}
+
+judge listener nginx -p "$home" -c "$home/nginx.conf" -t -q
+judge as "$home/runcoach-sidecar" check
 
 
 # A proxied connection takes two descriptors; one may have more than one is
@@ -451,7 +462,7 @@ if [ -n "$issuer" ]; then
 fi
 
 
-if ! as "$home/runcoach-sidecar" migrate up >> logs/migrate.log 2>&1; then
+if ! as "$home/runcoach-sidecar" migrate up > logs/migrate.log 2>&1; then
     tail -n 20 logs/migrate.log >&2
     fail "the migrations were not applied; see $shown/logs/migrate.log"
 fi
@@ -505,5 +516,13 @@ curl -sS -w '%{http_code}\n' -T t/data/activity.fit "\$($url $answer)"
 curl -sS -w '\n' $login $json -d "{\"activity_id\":\$($id $answer),\"file_size\":\$(stat -c %s t/data/activity.fit)}" $base/api/v1/upload/complete
 END
 
-wait
-fail "nothing is left running"
+# Supervisors do not end by themselves; without one its service has gone too.
+
+# shellcheck disable=SC2086
+while kill -s 0 $started 2> /dev/null; do
+    sleep 1 9>&- &
+    pause=$!
+    wait "$pause" || :
+done
+
+fail "a supervisor was killed"
