@@ -66,7 +66,8 @@ module: $(BUILD)/nginx/Makefile  ## build/ngx_http_runcoach_module.so
 $(BUILD)/nginx/Makefile: config ngx_runcoach_module/configure.sh \
     $(BUILD)/nginx/options $(wildcard build/nginx-dev/version)
 	@echo "  CONFIGURE $@"
-	$(Q)CC="$(CC)" CC_OPT="$(CFLAGS) -Wextra -Wno-cast-function-type $(SAN)" \
+	$(Q)CC="$(CC)" CC_OPT="$(CFLAGS) -Wextra -Wno-unused-parameter \
+	    -Wno-cast-function-type $(SAN)" \
 	    LD_OPT="$(SAN)" bash ngx_runcoach_module/configure.sh \
 	    "$(NGINX_SRC)" $(BUILD)/nginx
 
@@ -107,7 +108,7 @@ $(BUILD)/sidecar/migrations.o: $(BUILD)/migrations.c | $(BUILD)/sidecar
 
 $(BUILD)/migrations.c: $(wildcard migrations/*.sql) sidecar/migrate.sh
 	@mkdir -p $(BUILD)
-	sh sidecar/migrate.sh migrations > $@.tmp && mv $@.tmp $@
+	$(Q)sh sidecar/migrate.sh migrations > $@.tmp && mv $@.tmp $@
 
 $(BUILD)/lib $(BUILD)/sidecar $(BUILD)/unit $(BUILD)/replay $(BUILD)/fuzz:
 	@mkdir -p $@

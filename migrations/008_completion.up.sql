@@ -123,7 +123,9 @@ BEGIN
 
     PERFORM edge_lock_activity(v_id);
 
-    SELECT a.fit_file_key, a.fit_file_etag, a.fit_file_status INTO v_row
+    SELECT a.fit_file_key, a.fit_file_etag, a.fit_file_status,
+           a.fit_file_checksum
+    INTO v_row
     FROM activities a
     WHERE a.id = v_id AND a.user_id = p_user_id
     FOR UPDATE;
@@ -141,6 +143,14 @@ BEGIN
               AND v_row.fit_file_etag IS NOT DISTINCT FROM p_etag
               AND coalesce(v_row.fit_file_status, '') IN
                   ('uploaded', 'analyzing', 'analyzed', 'failed');
+
+    -- it may have failed for a checksum that was stated wrong
+
+    IF v_row.fit_file_status = 'failed' AND p_checksum IS NOT NULL
+       AND p_checksum IS DISTINCT FROM v_row.fit_file_checksum
+    THEN
+        v_same := false;
+    END IF;
 
     SELECT j.id, j.state INTO v_job
     FROM edge_jobs j WHERE j.dedupe_key = v_dedupe;

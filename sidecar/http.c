@@ -285,6 +285,11 @@ http_answer(http_request_t *r, unsigned status, json_t *json)
 
     if (text == NULL) {
         status = 503;
+    }
+
+    /* what is not available now may be asked for again */
+
+    if (status == 503) {
         job->retry = 1;
     }
 

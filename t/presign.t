@@ -76,9 +76,11 @@ $j = ask({ activity_id => 77, filename => 'morning.fit', file_size => 5 })
 is($j->{activity_id}, 77, 'activity: id');
 is($j->{key}, 'users/user_p/activities/77.fit', 'activity: key');
 
-# the body may be absent: nothing in it is required
+# no body is not JSON, unless there is nothing that it has to say
 
-is($t->post('/api/v1/upload/url', token => $token)->status, 200, 'no body');
+is($t->post('/api/v1/upload/url', token => $token)->status, 422, 'no body');
+is($t->post('/api/v1/activities/7/upload-url', token => $token)->status, 200,
+   'no body, activity in the path');
 
 # what is stated is bound
 
