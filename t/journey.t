@@ -116,6 +116,29 @@ is($r->json->{total_files}, scalar(@files), 'stats: files');
 is($r->json->{total_size_mb}, sprintf('%.2f', $sum / 1048576) + 0,
    'stats: size');
 
+# Bora states a wrong checksum: the worker finds it out, where the store
+# does not tell.  Stated right it is judged anew.
+
+my $bora = $t->token(sub => 'user_bora');
+my $bytes = $files[0][1];
+my ($ask) = $t->upload($bytes, token => $bora);
+
+for my $step ([ sha256_hex('another file'), 'failed' ],
+              [ sha256_hex($bytes), 'analyzed' ])
+{
+    my ($checksum, $expect) = @$step;
+
+    $r = $t->post('/api/v1/upload/complete', token => $bora, json => {
+        activity_id => $ask->json->{activity_id},
+        file_size => length($bytes), checksum => $checksum });
+
+    is($r->status, 200, "checksum: $expect");
+    ok($t->wait_for(sub {
+        return $t->sql('SELECT fit_file_status FROM activities WHERE id = $1',
+                       $r->json->{activity_id}) eq $expect;
+    }, 10), "checksum: $expect in the end");
+}
+
 # The application's own session, for the same person and the same rows.
 
 my $cookie = $t->session($anna);
