@@ -47,7 +47,8 @@ TIME       ?= 30
 TESTS      ?= t/*.t
 
 
-.PHONY: all module sidecar unit replay fuzzers deps deps-run run test soak \
+.PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \
+        deps-fuzz run test soak \
         bench check asan fuzz coverage install clean help FORCE
 
 all: module sidecar  ## build the module and the sidecar
@@ -140,8 +141,8 @@ $(BUILD)/presign: t/peer/presign.c $(BUILD)/libruncoach.a
 deps:  ## install what building, running and testing need (apt)
 	@sh conf/deps.sh build run test
 
-deps-run:
-	@sh conf/deps.sh build run
+deps-run deps-check deps-fuzz:
+	@sh conf/deps.sh build $(@:deps-%=%)
 
 run: deps-run  ## the whole system on this machine, in the foreground
 	@$(MAKE) --no-print-directory all
@@ -153,20 +154,22 @@ test: deps  ## everything that is fast enough to run each time
 	@sh t/peer/radosgw.sh
 	@prove -j$(JOBS) -It/lib $(TESTS)
 
-check: all  ## compilers, style, documentation, static analysis
+# what is suppressed takes out parameters for uses of what is not set
+
+check: deps-check all  ## compilers, style, documentation, static analysis
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang all unit
 	@git diff --check
 	@prove -It/lib t/style.t t/docs.t
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability \
-	    --inline-suppr -I ngx_runcoach_module/lib -I sidecar \
-	    ngx_runcoach_module/lib sidecar
+	    --suppress=returnDanglingLifetime --suppress=ctuuninitvar \
+	    -I ngx_runcoach_module/lib -I sidecar ngx_runcoach_module/lib sidecar
 
 asan:  ## the tests with AddressSanitizer and UBSan in module and sidecar
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g" \
 	    SANITIZE=address,undefined all unit replay $(BUILD)/asan/presign
 	@RUNCOACH_ASAN=1 RUNCOACH_BUILD=$(BUILD)/asan prove -It/lib $(TESTS)
 
-fuzz: $(FUZZ:%=$(BUILD)/fuzz/%)  ## FUZZ=jwt TIME=600: fuzz a parser
+fuzz: deps-fuzz $(FUZZ:%=$(BUILD)/fuzz/%)  ## FUZZ=jwt TIME=600: fuzz a parser
 	@for f in $(FUZZ); do \
 	    mkdir -p $(BUILD)/corpus/$$f; \
 	    $(BUILD)/fuzz/$$f -max_total_time=$(TIME) -print_final_stats=1 \

@@ -1,9 +1,9 @@
 #!/bin/sh
 
-# deps.sh [build] [run] [test]
+# deps.sh [build] [run] [test] [check] [fuzz]
 #
 # Installs through apt what is missing, starts no service, and calls apt only
-# when something is missing.  Without an argument: everything.
+# when something is missing.  Without an argument: the first three.
 
 set -eu
 
@@ -16,6 +16,8 @@ build_packages='gcc libc6-dev make nginx libpcre2-dev libssl-dev zlib1g-dev
 run_packages='nginx redis-server postgresql curl openssl ca-certificates
     util-linux'
 test_packages='perl curl openssl procps'
+check_packages='perl clang cppcheck'
+fuzz_packages='clang-14 libclang-rt-14-dev'
 
 
 fail() {
@@ -61,7 +63,9 @@ for group in "$@"; do
     build) wanted="$wanted $build_packages" ;;
     run) wanted="$wanted $run_packages" ;;
     test) wanted="$wanted $run_packages $test_packages" ;;
-    *) fail "\"$group\": a group is build, run or test" ;;
+    check) wanted="$wanted $check_packages" ;;
+    fuzz) wanted="$wanted $fuzz_packages" ;;
+    *) fail "\"$group\": a group is build, run, test, check or fuzz" ;;
     esac
 done
 

@@ -159,6 +159,12 @@ ngx_int_t ngx_http_runcoach_cookie(ngx_http_request_t *r, ngx_str_t *name,
     ngx_str_t *value);
 
 
+/* the value of a variable, for the lifetime of the request; NULL: not found */
+
+ngx_int_t ngx_http_runcoach_set_variable(ngx_http_variable_value_t *v,
+    const u_char *data, size_t len);
+
+
 /* a table of variables, terminated by an empty name, into the configuration */
 
 ngx_int_t ngx_http_runcoach_add_variables(ngx_conf_t *cf,

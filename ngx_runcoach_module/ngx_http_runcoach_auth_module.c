@@ -948,24 +948,12 @@ ngx_http_runcoach_auth_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
                                     ngx_http_runcoach_auth_cleanup);
     if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     s = (ngx_str_t *) ((u_char *) ctx + data);
 
-    if (s->len == 0) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->data = s->data;
-    v->len = s->len;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, s->len ? s->data : NULL, s->len);
 }
 
 

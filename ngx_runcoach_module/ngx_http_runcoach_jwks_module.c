@@ -602,17 +602,11 @@ ngx_http_runcoach_jwks_url_variable(ngx_http_request_t *r,
     fetch = ngx_http_runcoach_jwks_find(r);
 
     if (fetch == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->data = fetch->keys->url.data;
-    v->len = fetch->keys->url.len;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, fetch->keys->url.data,
+                                          fetch->keys->url.len);
 }
 
 
@@ -626,8 +620,7 @@ ngx_http_runcoach_jwks_epoch_variable(ngx_http_request_t *r,
     fetch = ngx_http_runcoach_jwks_find(r);
 
     if (fetch == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     p = ngx_pnalloc(r->pool, NGX_ATOMIC_T_LEN);
@@ -635,13 +628,8 @@ ngx_http_runcoach_jwks_epoch_variable(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->data = p;
-    v->len = ngx_sprintf(p, "%uA", fetch->epoch) - p;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, p,
+                                  ngx_sprintf(p, "%uA", fetch->epoch) - p);
 }
 
 

@@ -1119,8 +1119,7 @@ ngx_http_runcoach_limit_text_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_limit_done(r);
 
     if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     switch (data) {
@@ -1139,17 +1138,10 @@ ngx_http_runcoach_limit_text_variable(ngx_http_request_t *r,
     }
 
     if (text == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->len = text->len;
-    v->data = text->data;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, text->data, text->len);
 }
 
 
@@ -1157,6 +1149,7 @@ static ngx_int_t
 ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    u_char                           *p;
     uint64_t                          n;
     ngx_http_runcoach_limit_ctx_t    *ctx;
     ngx_http_runcoach_limit_check_t  *check;
@@ -1164,8 +1157,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_limit_done(r);
 
     if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     check = ctx->decisive;
@@ -1174,8 +1166,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
         && (data != NGX_HTTP_RUNCOACH_LIMIT_VAR_RETRY_AFTER
             || ctx->status != NGX_HTTP_RUNCOACH_LIMIT_REJECTED))
     {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     switch (data) {
@@ -1203,8 +1194,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
         }
 
         if (check->verdict.allowed || check->verdict.retry_us < 0) {
-            v->not_found = 1;
-            return NGX_OK;
+            return ngx_http_runcoach_set_variable(v, NULL, 0);
         }
 
         n = ngx_http_runcoach_limit_seconds(check->verdict.retry_us);
@@ -1212,17 +1202,12 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
         break;
     }
 
-    v->data = ngx_pnalloc(r->pool, NGX_INT64_LEN);
-    if (v->data == NULL) {
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    v->len = ngx_sprintf(v->data, "%uL", n) - v->data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, p, ngx_sprintf(p, "%uL", n) - p);
 }
 
 
@@ -1230,6 +1215,7 @@ static ngx_int_t
 ngx_http_runcoach_limit_ratelimit_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    u_char                         *p, *last;
     uint64_t                        t;
     ngx_str_t                      *name;
     runcoach_bucket_verdict_t      *verdict;
@@ -1238,8 +1224,7 @@ ngx_http_runcoach_limit_ratelimit_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_limit_done(r);
 
     if (ctx == NULL || ctx->decisive == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     name = &ctx->decisive->policy->name;
@@ -1251,20 +1236,16 @@ ngx_http_runcoach_limit_ratelimit_variable(ngx_http_request_t *r,
         t = verdict->retry_us;
     }
 
-    v->data = ngx_pnalloc(r->pool, sizeof("\"\";r=;t=") - 1 + name->len
-                                   + 2 * NGX_INT64_LEN);
-    if (v->data == NULL) {
+    p = ngx_pnalloc(r->pool, sizeof("\"\";r=;t=") - 1 + name->len
+                             + 2 * NGX_INT64_LEN);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    v->len = ngx_sprintf(v->data, "\"%V\";r=%uL;t=%uL", name,
-                         verdict->remaining, ngx_http_runcoach_limit_seconds(t))
-             - v->data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
+    last = ngx_sprintf(p, "\"%V\";r=%uL;t=%uL", name, verdict->remaining,
+                       ngx_http_runcoach_limit_seconds(t));
 
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, p, last - p);
 }
 
 
@@ -1273,7 +1254,7 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     size_t                             len;
-    u_char                            *p;
+    u_char                            *p, *last;
     ngx_uint_t                         i;
     ngx_http_runcoach_limit_ctx_t     *ctx;
     ngx_http_runcoach_limit_policy_t  *policy;
@@ -1281,8 +1262,7 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_limit_done(r);
 
     if (ctx == NULL || ctx->decisive == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     len = 0;
@@ -1292,26 +1272,21 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
                + 2 * NGX_INT64_LEN;
     }
 
-    v->data = ngx_pnalloc(r->pool, len);
-    if (v->data == NULL) {
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    p = v->data;
+    last = p;
 
     for (i = 0; i < ctx->nchecks; i++) {
         policy = ctx->checks[i].policy;
 
-        p = ngx_sprintf(p, "%s\"%V\";q=%uL;w=%uL", i ? ", " : "",
-                        &policy->name, policy->burst, policy->seconds);
+        last = ngx_sprintf(last, "%s\"%V\";q=%uL;w=%uL", i ? ", " : "",
+                           &policy->name, policy->burst, policy->seconds);
     }
 
-    v->len = p - v->data;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, p, last - p);
 }
 
 

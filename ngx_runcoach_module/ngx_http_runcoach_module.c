@@ -202,31 +202,37 @@ char *
 ngx_http_runcoach_params(ngx_conf_t *cf, ngx_uint_t first,
     ngx_http_runcoach_param_t *known)
 {
-    ngx_str_t                  *value;
-    ngx_uint_t                  i, found;
-    ngx_http_runcoach_param_t  *p;
+    ngx_str_t   *value;
+    ngx_uint_t   i, n, found, seen;
 
     value = cf->args->elts;
+    seen = 0;
 
     for (i = first; i < cf->args->nelts; i++) {
-        found = 0;
 
-        for (p = known; p->name && !found; p++) {
+        for (n = 0; known[n].name; n++) {
 
-            if (ngx_http_runcoach_param(cf, &value[i], p->name, p->value,
-                                        &found)
+            if (ngx_http_runcoach_param(cf, &value[i], known[n].name,
+                                        known[n].value, &found)
                 == NGX_ERROR)
             {
                 return NGX_CONF_ERROR;
             }
+
+            if (found) {
+                break;
+            }
         }
 
-        if (!found) {
+        if (known[n].name == NULL || (seen & (1 << n))) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\" in %V",
+                               "%s parameter \"%V\" in %V",
+                               known[n].name ? "duplicate" : "invalid",
                                &value[i], &value[0]);
             return NGX_CONF_ERROR;
         }
+
+        seen |= 1 << n;
     }
 
     return NGX_CONF_OK;
@@ -452,6 +458,20 @@ ngx_http_runcoach_ctx_add(ngx_http_request_t *r, ngx_module_t *module,
 
 
 ngx_int_t
+ngx_http_runcoach_set_variable(ngx_http_variable_value_t *v,
+    const u_char *data, size_t len)
+{
+    v->valid = (data != NULL);
+    v->no_cacheable = 0;
+    v->not_found = (data == NULL);
+    v->data = (u_char *) data;
+    v->len = len;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
 ngx_http_runcoach_add_variables(ngx_conf_t *cf, const ngx_http_variable_t *vars)
 {
     ngx_str_t                   name;
@@ -559,8 +579,7 @@ ngx_http_runcoach_origin_variable(ngx_http_request_t *r,
     h = ngx_http_runcoach_header(r, (u_char *) "origin", sizeof("origin") - 1);
 
     if (rmcf->origins == NULL || h == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
     origin = rmcf->origins->elts;
@@ -570,19 +589,12 @@ ngx_http_runcoach_origin_variable(ngx_http_request_t *r,
         if (origin[i].len == h->value.len
             && ngx_strncmp(origin[i].data, h->value.data, h->value.len) == 0)
         {
-            v->valid = 1;
-            v->no_cacheable = 0;
-            v->not_found = 0;
-            v->data = origin[i].data;
-            v->len = origin[i].len;
-
-            return NGX_OK;
+            return ngx_http_runcoach_set_variable(v, origin[i].data,
+                                                  origin[i].len);
         }
     }
 
-    v->not_found = 1;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, NULL, 0);
 }
 
 
@@ -779,10 +791,15 @@ ngx_http_runcoach_redis_url(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_runcoach_main_conf_t  *rmcf = conf;
 
+    char        *rv;
     ngx_int_t    rc;
     ngx_str_t   *value, url, s;
     ngx_msec_t   timeout;
-    ngx_uint_t   known;
+
+    ngx_http_runcoach_param_t  known[] = {
+        { "timeout", &s },
+        { NULL, NULL }
+    };
 
     if (rmcf->redis_set) {
         return "is duplicate";
@@ -791,34 +808,21 @@ ngx_http_runcoach_redis_url(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     rmcf->redis_set = 1;
 
     value = cf->args->elts;
-    timeout = 50;
+    ngx_str_set(&s, "50ms");
 
-    if (cf->args->nelts == 3) {
-        ngx_str_null(&s);
+    rv = ngx_http_runcoach_params(cf, 2, known);
 
-        if (ngx_http_runcoach_param(cf, &value[2], "timeout", &s, &known)
-            == NGX_ERROR)
-        {
-            return NGX_CONF_ERROR;
-        }
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
 
-        if (!known) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\" in runcoach_redis, "
-                               "the only one is timeout=", &value[2]);
-            return NGX_CONF_ERROR;
-        }
+    timeout = ngx_parse_time(&s, 0);
 
-        if (s.data != NULL) {
-            timeout = ngx_parse_time(&s, 0);
-
-            if (timeout == (ngx_msec_t) NGX_ERROR || timeout == 0) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid timeout \"%V\" in runcoach_redis, "
-                                   "must be a time above 0 like 50ms", &s);
-                return NGX_CONF_ERROR;
-            }
-        }
+    if (timeout == (ngx_msec_t) NGX_ERROR || timeout == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid timeout \"%V\" in runcoach_redis, "
+                           "must be a time above 0 like 50ms", &s);
+        return NGX_CONF_ERROR;
     }
 
     url = value[1];

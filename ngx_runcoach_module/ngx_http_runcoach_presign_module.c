@@ -828,18 +828,12 @@ ngx_http_runcoach_object_variable(ngx_http_request_t *r,
 
     ctx = ngx_http_get_module_ctx(r->main, ngx_http_runcoach_presign_module);
 
-    if (ctx == NULL || ctx->object_text.len == 0) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (ctx == NULL) {
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->data = ctx->object_text.data;
-    v->len = ctx->object_text.len;
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, ctx->object_text.data,
+                                          ctx->object_text.len);
 }
 
 

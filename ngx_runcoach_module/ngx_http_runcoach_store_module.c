@@ -481,17 +481,11 @@ ngx_http_runcoach_store_error_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_store_module,
                                     ngx_http_runcoach_store_cleanup);
     if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
-    v->data = (u_char *) ctx->error;
-    v->len = ngx_strlen(ctx->error);
-
-    return NGX_OK;
+    return ngx_http_runcoach_set_variable(v, (u_char *) ctx->error,
+                                          ngx_strlen(ctx->error));
 }
 
 
