@@ -188,7 +188,8 @@ $(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard ngx_runcoach_module/lib/*.c) \
 	$(Q)clang-14 $(OPTS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(BUILD)/fuzzlib/libsidecar.a $(BUILD)/fuzzlib/libruncoach.a $(LIBS)
 
-soak: asan  ## what takes longer: sanitizers, every parser fuzzed 10 minutes
+soak: asan  ## what takes longer: sanitizers, 40 kill rounds, fuzzing (hours)
+	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
 bench: deps  ## CPU time per request against plain nginx

@@ -80,6 +80,11 @@ my @faults = (
                 . ' WHERE pid <> pg_backend_pid() AND usename = current_user');
     } ],
     [ 'nginx, all of it' => sub {
+
+        # stopped, the master cannot replace a worker in between
+
+        kill('STOP', $t->{nginx}{pid});
+
         my @all = ($t->workers(), $t->{nginx}{pid});
 
         kill('KILL', @all);
