@@ -325,11 +325,7 @@ fi
 
 sh "$conf/env.sh"
 
-if [ -n "$user" ]; then
-    chown "$user" tmp logs
-    touch logs/access.log
-    chown "$user" logs/access.log
-fi
+as touch logs/access.log
 
 judge() {
     if ! problem=$("$@" 2>&1); then
@@ -462,7 +458,10 @@ if [ -n "$issuer" ]; then
 fi
 
 
-if ! as "$home/runcoach-sidecar" migrate up > logs/migrate.log 2>&1; then
+# shellcheck disable=SC2016
+if ! as sh -c 'exec "$1" migrate up > logs/migrate.log 2>&1' sh \
+    "$home/runcoach-sidecar"
+then
     tail -n 20 logs/migrate.log >&2
     fail "the migrations were not applied; see $shown/logs/migrate.log"
 fi

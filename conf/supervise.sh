@@ -51,8 +51,12 @@ while [ -z "$stopping" ]; do
         # shellcheck disable=SC2086
         setsid setpriv $as --pdeathsig "$signal" -- "$@" 9>&- &
     else
-        # shellcheck disable=SC2086
-        setsid setpriv $as --pdeathsig "$signal" -- "$@" >> "$log" 2>&1 9>&- &
+
+        # the log is opened by its owner, who could have put a link there
+
+        # shellcheck disable=SC2016,SC2086
+        setsid setpriv $as --pdeathsig "$signal" -- sh -c \
+            'log=$1; shift; exec "$@" >> "$log" 2>&1' sh "$log" "$@" 9>&- &
     fi
 
     child=$!
