@@ -2,6 +2,7 @@
 
 BUILD      ?= build
 CC         ?= cc
+CLANG      ?= clang
 CFLAGS     ?= -O2 -g
 SANITIZE   ?=
 JOBS       ?= $(shell nproc)
@@ -157,11 +158,12 @@ test: deps  ## everything that is fast enough to run each time
 # what is suppressed takes out parameters for uses of what is not set
 
 check: deps-check all  ## compilers, style, documentation, static analysis
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang all unit
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=$(CLANG) all unit
 	@git diff --check
 	@prove -It/lib t/style.t t/docs.t
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,portability \
 	    --suppress=returnDanglingLifetime --suppress=ctuuninitvar \
+	    --suppress=uninitvar --suppress=normalCheckLevelMaxBranches \
 	    -I ngx_runcoach_module/lib -I sidecar ngx_runcoach_module/lib sidecar
 
 asan:  ## the tests with AddressSanitizer and UBSan in module and sidecar
@@ -180,12 +182,12 @@ fuzzers: $(FUZZERS)
 
 $(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard ngx_runcoach_module/lib/*.c) \
     $(wildcard sidecar/*.c) | $(BUILD)/fuzz
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzzlib CC=clang-14 \
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzzlib CC=$(CLANG) \
 	    CFLAGS="-O1 -g -fsanitize=fuzzer-no-link" \
 	    SANITIZE=address,undefined \
 	    $(BUILD)/fuzzlib/libsidecar.a $(BUILD)/fuzzlib/libruncoach.a
 	@echo "  CC $@"
-	$(Q)clang-14 $(OPTS) -fsanitize=fuzzer,address,undefined -o $@ $< \
+	$(Q)$(CLANG) $(OPTS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(BUILD)/fuzzlib/libsidecar.a $(BUILD)/fuzzlib/libruncoach.a $(LIBS)
 
 soak: asan  ## what takes longer: sanitizers, 40 kill rounds, fuzzing (hours)
@@ -213,7 +215,7 @@ install: all  ## DESTDIR= PREFIX=/usr/local MODULES=/usr/lib/nginx/modules
 	    $(DESTDIR)$(PREFIX)/share/runcoach
 	install -m 644 $(BUILD)/ngx_http_runcoach_module.so $(DESTDIR)$(MODULES)
 	install -m 755 $(BUILD)/runcoach-sidecar $(DESTDIR)$(PREFIX)/bin
-	install -m 644 conf/*.conf conf/env.example conf/*.sh \
+	install -m 644 conf/*.conf conf/env.example conf/env.sh \
 	    $(DESTDIR)$(PREFIX)/share/runcoach
 
 clean:  ## remove everything that was built

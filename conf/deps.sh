@@ -17,7 +17,7 @@ run_packages='nginx redis-server postgresql curl openssl ca-certificates
     util-linux'
 test_packages='perl curl openssl procps'
 check_packages='perl clang cppcheck'
-fuzz_packages='clang-14 libclang-rt-14-dev'
+fuzz_packages='clang libclang-rt-dev'
 
 
 fail() {

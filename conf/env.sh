@@ -4,7 +4,7 @@
 # $RUNCOACH_HOME/env.conf (http) and env.server.conf (server).  Directives of
 # ours read the environment themselves, so no secret is written here.
 
-set -eu
+set -euf
 
 home=${RUNCOACH_HOME:-./run}
 
@@ -319,6 +319,11 @@ store=
 exempt=
 
 if [ -n "${LOCAL_STORE:-}" ]; then
+    if [ -z "${R2_ENDPOINT_URL:-}" ]; then
+        fail LOCAL_STORE "$LOCAL_STORE" \
+            'R2_ENDPOINT_URL must be set with it, to the URL of the edge itself'
+    fi
+
     case $LOCAL_STORE in
     *[\"\$\\\;{}]*) fail LOCAL_STORE "$LOCAL_STORE" 'it must be a directory' ;;
     /*) ;;

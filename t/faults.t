@@ -85,7 +85,7 @@ my @faults = (
 
         kill('STOP', $t->{nginx}{pid});
 
-        my @all = ($t->workers(), $t->{nginx}{pid});
+        my @all = ($t->children($t->{nginx}{pid}), $t->{nginx}{pid});
 
         kill('KILL', @all);
         $t->stop_process($t->{nginx}, 'KILL');

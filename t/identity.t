@@ -66,7 +66,7 @@ my @paths = (
     [ 'GET', '/api/v1/health', $sidecar, 0 ],
     [ 'GET', '/api/v1/webhooks/health', $sidecar, 0 ],
     [ 'POST', '/api/v1/webhooks/clerk', $sidecar, 0 ],
-    [ 'POST', '/api/v1/webhooks/other', $sidecar, 0 ],
+    [ 'POST', '/api/v1/webhooks/other', $backend, 0 ],
     [ 'OPTIONS', '/api/v1/webhooks/clerk', $sidecar, 0 ],
 );
 

@@ -125,7 +125,9 @@ for (1 .. 200) {
     $slow++ if time() - $start > 0.08;
 }
 
-is($slow, 0, 'only once');
+# were it each time, it would be all of them
+
+cmp_ok($slow, '<', 20, 'only once');
 like(tail(), qr/it does not answer \(110: /, 'told');
 
 $redis->kill('CONT');
@@ -465,7 +467,7 @@ sub fake
     start($url);
 
     is(source(), $source, "fake: $name");
-    ok($t->wait_for(sub { tail() =~ $log }), 'told') if $log;
+    ok($t->wait_for(sub { source(); tail() =~ $log }), 'told') if $log;
 
     $t->get('/?user=b') for 1 .. 3;
     is($t->get('/?user=b')->status, 200, 'and goes on');

@@ -1170,16 +1170,15 @@ static void
 runcoach_sigv4_put_encoded(runcoach_sigv4_text_t *text, runcoach_str_t *s,
     int keep_slash)
 {
-    size_t   i;
+    size_t   i, n;
     u_char   code[3];
     u_char  *start;
 
     start = text->pos;
 
     for (i = 0; i < s->len; i++) {
-        runcoach_sigv4_put(text, code,
-                           runcoach_sigv4_encode(code, &s->data[i], 1,
-                                                 keep_slash));
+        n = runcoach_sigv4_encode(code, &s->data[i], 1, keep_slash);
+        runcoach_sigv4_put(text, code, n);
     }
 
     s->data = start;

@@ -2665,12 +2665,16 @@ sub kill
         return;
     }
 
+    # A backend that is made meanwhile would survive, and commit into what the
+    # next server knows nothing of: so the one who makes them is stopped first,
+    # and nobody may be left when start() removes the lock.
+
+    CORE::kill('STOP', $pid);
+
     my @pids = ($pid, $t->children($pid));
 
     CORE::kill('KILL', @pids);
     $t->stop_process($self->{proc}, 'KILL');
-
-    # the shared memory must have no user left before a new start
 
     $t->wait_for(sub { return !grep { -e "/proc/$_" } @pids });
 }
