@@ -1,5 +1,7 @@
 -- claim counts how often a job was handed out or queued anew: who finishes it
 -- names the claim, so a worker that lost its lease cannot overwrite the next.
+-- attempts counts how often it was begun, retries how often that ended in a
+-- report that it should be tried again: what is between them are crashes.
 
 CREATE TABLE IF NOT EXISTS edge_jobs (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -13,6 +15,7 @@ CREATE TABLE IF NOT EXISTS edge_jobs (
     dedupe_key    text UNIQUE,
     run_at        timestamptz NOT NULL DEFAULT now(),
     attempts      integer NOT NULL DEFAULT 0,
+    retries       integer NOT NULL DEFAULT 0,
     max_attempts  integer NOT NULL DEFAULT 8,
     claim         integer NOT NULL DEFAULT 0,
     lease_until   timestamptz,

@@ -84,6 +84,7 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_identity  edge_identity;
+    v_deleted   timestamptz;
 BEGIN
     p_clerk_id := nullif(p_clerk_id, '');
 
@@ -97,9 +98,20 @@ BEGIN
 
     clerk_user_id := p_clerk_id;
 
-    SELECT u.id INTO user_id FROM users u WHERE u.clerk_user_id = p_clerk_id;
+    -- a row which the application has made anew does not undo the deletion
 
-    IF FOUND THEN
+    SELECT u.id, i.deleted_at INTO user_id, v_deleted
+    FROM users u
+    LEFT JOIN edge_identity i ON i.clerk_user_id = u.clerk_user_id
+    WHERE u.clerk_user_id = p_clerk_id;
+
+    IF v_deleted IS NOT NULL THEN
+        outcome := 'deleted';
+        user_id := NULL;
+        RETURN;
+    END IF;
+
+    IF user_id IS NOT NULL THEN
         outcome := 'found';
         RETURN;
     END IF;

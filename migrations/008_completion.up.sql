@@ -8,17 +8,22 @@
 --                it has no file in the store
 --   provisional  theirs by right of the prefix only: no row yet
 --   no_activity  there is none of that number, or it is somebody else's  (404)
+--
+-- seen is for edge_complete_upload(), if the caller looks into the store now.
 
 CREATE OR REPLACE FUNCTION edge_activity(
     p_clerk_id text, p_user_id bigint, p_activity_id bigint,
     OUT outcome text, OUT user_id integer, OUT clerk_user_id text,
     OUT activity_id integer, OUT file_key text, OUT file_status text,
-    OUT file_size bigint, OUT file_etag text, OUT file_checksum text)
+    OUT file_size bigint, OUT file_etag text, OUT file_checksum text,
+    OUT seen timestamptz)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     v_id  bigint := p_activity_id;
 BEGIN
+    seen := now();
+
     SELECT p.outcome, p.user_id, p.clerk_user_id
     INTO outcome, user_id, clerk_user_id
     FROM edge_person(p_clerk_id, p_user_id) p;
@@ -70,17 +75,20 @@ $$;
 
 -- Takes over what the store was seen to hold: the row, its status and the job
 -- that analyzes it, all or nothing.  Called again for the same object it
--- answers the same ids and does nothing.
+-- answers the same ids and does nothing, unless its analysis has failed: what
+-- it failed for, a checksum or an object that was gone, may be right now.
 --
 -- outcome:
 --   uploaded     done now
 --   repeated     was done before
 --   no_activity  as above
---   busy         the key is being removed at this moment: ask again    (503)
+--   busy         the key is being removed at this moment, or the row has
+--                changed since p_seen: look again                      (503)
 
 CREATE OR REPLACE FUNCTION edge_complete_upload(
     p_user_id integer, p_activity_id bigint, p_key text, p_size bigint,
     p_etag text, p_checksum text, p_name text,
+    p_seen timestamptz DEFAULT NULL,
     OUT outcome text, OUT activity_id integer, OUT job_id bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -124,7 +132,8 @@ BEGIN
     PERFORM edge_lock_activity(v_id);
 
     SELECT a.fit_file_key, a.fit_file_etag, a.fit_file_status,
-           a.fit_file_checksum
+           a.fit_uploaded_at, a.updated_at,
+           coalesce(a.fit_file_key, a.r2_key) AS key
     INTO v_row
     FROM activities a
     WHERE a.id = v_id AND a.user_id = p_user_id
@@ -142,15 +151,7 @@ BEGIN
     v_same := v_row.fit_file_key IS NOT DISTINCT FROM p_key
               AND v_row.fit_file_etag IS NOT DISTINCT FROM p_etag
               AND coalesce(v_row.fit_file_status, '') IN
-                  ('uploaded', 'analyzing', 'analyzed', 'failed');
-
-    -- it may have failed for a checksum that was stated wrong
-
-    IF v_row.fit_file_status = 'failed' AND p_checksum IS NOT NULL
-       AND p_checksum IS DISTINCT FROM v_row.fit_file_checksum
-    THEN
-        v_same := false;
-    END IF;
+                  ('uploaded', 'analyzing', 'analyzed');
 
     SELECT j.id, j.state INTO v_job
     FROM edge_jobs j WHERE j.dedupe_key = v_dedupe;
@@ -159,6 +160,12 @@ BEGIN
         outcome := 'repeated';
         job_id := v_job.id;
         RETURN;
+    END IF;
+
+    IF v_row.fit_uploaded_at > p_seen
+       OR (v_row.fit_file_status = 'deleted' AND v_row.updated_at > p_seen)
+    THEN
+        RAISE EXCEPTION 'the look is older' USING ERRCODE = 'ED001';
     END IF;
 
     -- an earlier file under the same key may still wait for its removal:
@@ -191,13 +198,22 @@ BEGIN
         updated_at = now()
     WHERE a.id = v_id;
 
+    -- URLs to read the one that was replaced are good for a while
+
+    IF v_row.key <> p_key THEN
+        INSERT INTO edge_jobs
+            (kind, user_id, activity_id, object_key, object_etag, run_at)
+        VALUES ('delete_object', p_user_id, v_id, v_row.key,
+                v_row.fit_file_etag, now() + interval '10 minutes');
+    END IF;
+
     INSERT INTO edge_jobs AS j
         (kind, user_id, activity_id, object_key, object_etag, dedupe_key)
     VALUES ('analyze', p_user_id, v_id, p_key, p_etag, v_dedupe)
     ON CONFLICT (dedupe_key) DO UPDATE
     SET state = 'queued', object_key = EXCLUDED.object_key, run_at = now(),
-        attempts = 0, claim = j.claim + 1, lease_until = NULL, worker = NULL,
-        last_error = NULL, finished_at = NULL
+        attempts = 0, retries = 0, claim = j.claim + 1, lease_until = NULL,
+        worker = NULL, last_error = NULL, finished_at = NULL
     RETURNING j.id INTO job_id;
 
     outcome := 'uploaded';
@@ -210,9 +226,10 @@ END
 $$;
 
 
--- Takes the file away from an activity.  job_id will remove the object after
--- a minute; whoever has removed it before that settles the job by
--- edge_settle_deletion().
+-- Takes the file away from an activity.  job_id, which removes the object, is
+-- the caller's for a minute: nobody completes another file under the key while
+-- that one may still be removed.  Who has removed it settles the job by
+-- edge_settle_deletion(); else a worker takes it over.
 --
 -- outcome: deleted; no_activity (404); no_file (404)
 
@@ -270,9 +287,11 @@ BEGIN
       AND j.state = 'queued';
 
     INSERT INTO edge_jobs AS j
-        (kind, user_id, activity_id, object_key, object_etag, run_at)
+        (kind, user_id, activity_id, object_key, object_etag,
+         state, claim, worker, lease_until)
     VALUES ('delete_object', p_user_id, v_row.id, file_key,
-            v_row.fit_file_etag, now() + interval '1 minute')
+            v_row.fit_file_etag, 'running', 1, 'serve',
+            now() + interval '1 minute')
     RETURNING j.id INTO job_id;
 
     outcome := 'deleted';
@@ -283,6 +302,8 @@ $$;
 CREATE OR REPLACE FUNCTION edge_settle_deletion(p_job_id bigint)
 RETURNS void
 LANGUAGE sql AS $$
-    UPDATE edge_jobs SET state = 'done', finished_at = now()
-    WHERE id = p_job_id AND kind = 'delete_object' AND state = 'queued';
+    UPDATE edge_jobs
+    SET state = 'done', lease_until = NULL, finished_at = now()
+    WHERE id = p_job_id AND kind = 'delete_object' AND state = 'running'
+      AND claim = 1 AND worker = 'serve';
 $$;

@@ -31,7 +31,9 @@ BEGIN
             RETURN;
         END IF;
 
-        IF v_job.attempts >= v_job.max_attempts THEN
+        IF v_job.attempts - v_job.retries >= v_job.max_attempts
+           AND v_job.kind <> 'delete_object'
+        THEN
             PERFORM edge_bury_job(v_job.id, coalesce(v_job.last_error,
                                                      'the lease ended'));
             CONTINUE;
@@ -135,9 +137,11 @@ $$;
 
 
 -- The work failed in a way that may pass.  It is tried again after
--- p_delay_seconds, by default 5 seconds doubled with each attempt up to an
+-- p_delay_seconds, by default 5 seconds doubled each time up to less than an
 -- hour, spread by a quarter so that what failed together does not return
--- together.
+-- together.  That goes on for a week, so that no outage of the store makes a
+-- good file a failed one; and without end for a removal, which somebody has
+-- been promised.
 --
 -- outcome: retry; dead, if that was the last attempt; lost
 
@@ -159,17 +163,20 @@ BEGIN
         RETURN 'lost';
     END IF;
 
-    IF v_job.attempts >= v_job.max_attempts THEN
+    -- ten delays of 85 minutes in all, then 48 minutes each
+
+    IF v_job.retries >= 218 AND v_job.kind <> 'delete_object' THEN
         PERFORM edge_bury_job(p_job_id, p_error);
         RETURN 'dead';
     END IF;
 
     v_delay := coalesce(p_delay_seconds,
-                        least(5 * 2 ^ (v_job.attempts - 1), 3600)
+                        least(5 * 2 ^ least(v_job.retries, 10), 2880)
                         * (0.75 + random() / 2));
 
     UPDATE edge_jobs
     SET state = 'queued', lease_until = NULL, last_error = p_error,
+        retries = retries + 1,
         run_at = now() + make_interval(secs => v_delay)
     WHERE id = p_job_id;
 

@@ -13,6 +13,7 @@
 /* FIT packs to a third at most: what unpacks to more than this is a trap */
 
 #define ANALYZE_RATIO  8
+#define ANALYZE_LIMIT  1073741824
 
 
 static int analyze_checksum(const u_char *data, size_t n, const char *hex);
@@ -26,7 +27,7 @@ job_rc_e
 analyze(worker_t *w, const job_t *job, job_result_t *result)
 {
     int        packed;
-    size_t     n, len;
+    size_t     n, len, limit;
     u_char    *data, *plain;
     job_rc_e   rc;
 
@@ -66,9 +67,14 @@ analyze(worker_t *w, const job_t *job, job_result_t *result)
         goto done;
     }
 
-    switch (inflate_gzip(data, n, ANALYZE_RATIO * w->cf->max_file_size, &plain,
-                         &len))
-    {
+    limit = ANALYZE_RATIO * w->cf->max_file_size;
+
+    if (limit > ANALYZE_LIMIT) {
+        limit = ANALYZE_LIMIT;
+    }
+
+    switch (inflate_gzip(data, n, limit, &plain, &len)) {
+
     case INFLATE_OK:
         rc = analyze_file(plain, len, 1, result);
         break;

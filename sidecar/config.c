@@ -410,6 +410,15 @@ config_store(config_t *cf, char *error, size_t size)
         return 0;
     }
 
+    if (strlen(cf->store_access_key) > RUNCOACH_SIGV4_MAX_NAME
+        || strlen(cf->store_secret_key) > RUNCOACH_SIGV4_MAX_NAME
+        || strlen(cf->store_region) > RUNCOACH_SIGV4_MAX_NAME)
+    {
+        snprintf(error, size, "R2_ACCESS_KEY, R2_SECRET_KEY and R2_REGION must "
+                 "be of at most %d bytes each", RUNCOACH_SIGV4_MAX_NAME);
+        return -1;
+    }
+
     text = url_store(&cf->store, cf->store_endpoint, cf->store_account,
                      cf->store_bucket);
 

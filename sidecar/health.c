@@ -1,4 +1,7 @@
 
+#include <pthread.h>
+#include <time.h>
+
 #include "handlers.h"
 
 
@@ -6,9 +9,34 @@
 
 #define HEALTH_KEY  "health"
 
+/*
+ * seconds for which a report is good, and for which it still serves those who
+ * ask while the next one is made
+ */
 
+#define HEALTH_FRESH  5
+#define HEALTH_STALE  60
+
+
+typedef struct {
+    int          database;
+    char         time[40];
+    const char  *redis;
+    const char  *store;
+} health_report_t;
+
+
+static int health_recent(health_report_t *report);
+static void health_probe(worker_t *w, health_report_t *report);
 static const char *health_redis(worker_t *w);
 static const char *health_store(worker_t *w);
+static time_t health_now(void);
+
+
+static pthread_mutex_t  health_lock = PTHREAD_MUTEX_INITIALIZER;
+static health_report_t  health_last;
+static time_t           health_made;
+static unsigned         health_busy;
 
 
 void
@@ -21,36 +49,104 @@ health(http_request_t *r, worker_t *w)
 }
 
 
-/* without its database the edge can do little; without the others, much */
+/*
+ * Anybody may ask, and a store sends a bill: one worker at a time looks, and
+ * what it has seen is the answer for a while.  Without its database the edge
+ * can do little; without the others, much.
+ */
 
 void
 health_detailed(http_request_t *r, worker_t *w)
 {
-    char         now[40];
-    int          database;
-    PGresult    *res;
-    const char  *redis, *store, *status;
+    const char       *status;
+    health_report_t   report;
 
-    database = (db_query(w->db, "health", "SELECT 1", 0, NULL, &res) == DB_OK);
-    PQclear(res);
+    switch (health_recent(&report)) {
 
-    redis = health_redis(w);
-    store = health_store(w);
+    case 0:
+        health_probe(w, &report);
+        break;
 
-    status = !database ? "unhealthy"
-             : (redis[0] == 'e' || store[0] == 'e') ? "degraded" : "healthy";
+    case 1:
+        break;
+
+    default:
+        http_note(r, " reason=probing");
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+    }
+
+    status = !report.database ? "unhealthy"
+             : (report.redis[0] == 'e' || report.store[0] == 'e') ? "degraded"
+                                                                  : "healthy";
 
     http_note(r, " database=%s redis=\"%s\" store=\"%s\"",
-              database ? "ok" : "error", redis, store);
+              report.database ? "ok" : "error", report.redis, report.store);
 
-    http_answer(r, database ? 200 : 503,
+    http_answer(r, report.database ? 200 : 503,
                 json_pack("{s: s, s: s, s: s, s: s, s: s, s: s}",
                           "status", status,
                           "version", RUNCOACH_VERSION,
-                          "timestamp", http_timestamp(now),
-                          "database", database ? "ok" : "error",
-                          "redis", redis,
-                          "store", store));
+                          "timestamp", report.time,
+                          "database", report.database ? "ok" : "error",
+                          "redis", report.redis,
+                          "store", report.store));
+}
+
+
+/* 1 with a report; 0 if the caller is to make one; -1 if another does */
+
+static int
+health_recent(health_report_t *report)
+{
+    int     rc;
+    time_t  age;
+
+    pthread_mutex_lock(&health_lock);
+
+    age = health_now() - health_made;
+
+    if (health_last.redis != NULL
+        && age < (health_busy ? HEALTH_STALE : HEALTH_FRESH))
+    {
+        *report = health_last;
+        rc = 1;
+
+    } else if (health_busy) {
+        rc = -1;
+
+    } else {
+        health_busy = 1;
+        rc = 0;
+    }
+
+    pthread_mutex_unlock(&health_lock);
+
+    return rc;
+}
+
+
+static void
+health_probe(worker_t *w, health_report_t *report)
+{
+    PGresult  *res;
+
+    report->database = (db_query(w->db, "health", "SELECT 1", 0, NULL, &res)
+                        == DB_OK);
+    PQclear(res);
+
+    report->redis = health_redis(w);
+    report->store = health_store(w);
+
+    (void) http_timestamp(report->time);
+
+    pthread_mutex_lock(&health_lock);
+
+    health_last = *report;
+    health_made = health_now();
+    health_busy = 0;
+
+    pthread_mutex_unlock(&health_lock);
 }
 
 
@@ -94,4 +190,15 @@ health_store(worker_t *w)
     default:
         return "error";
     }
+}
+
+
+static time_t
+health_now(void)
+{
+    struct timespec  ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return ts.tv_sec;
 }

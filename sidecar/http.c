@@ -25,7 +25,15 @@
 /* longer than nginx keeps an idle connection: the client closes first */
 
 #define HTTP_TIMEOUT      120
+
+/* of a connection: what nginx lets through in buffers of 64k, and our own */
+
+#define HTTP_POOL         98304
 #define HTTP_RETRY_AFTER  "2"
+
+/* ms in the queue after which who asked would not wait for the end of it */
+
+#define HTTP_PATIENCE     12000
 
 
 typedef enum {
@@ -53,6 +61,7 @@ struct http_job_s {
     unsigned                challenge:1;
     unsigned                retry:1;
     struct timespec         start;
+    struct timespec         queued;
     size_t                  note_len;
     char                    note[512];
 };
@@ -89,6 +98,7 @@ static void *http_worker(void *data);
 static int http_worker_init(worker_t *w, const config_t *cf);
 static void http_worker_free(worker_t *w);
 static void http_run(http_job_t *job, worker_t *w);
+static long http_elapsed(const struct timespec *since);
 static enum MHD_Result http_access(void *cls, struct MHD_Connection *connection,
     const char *url, const char *method, const char *version,
     const char *upload_data, size_t *upload_data_size, void **con_cls);
@@ -161,6 +171,7 @@ http_start(const config_t *cf)
         MHD_OPTION_LISTEN_SOCKET, http->fd,
         MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned) HTTP_CONNECTIONS,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_POOL,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) HTTP_TIMEOUT,
         MHD_OPTION_NOTIFY_COMPLETED, http_completed, NULL,
         MHD_OPTION_END);
@@ -648,11 +659,29 @@ http_worker_free(worker_t *w)
 static void
 http_run(http_job_t *job, worker_t *w)
 {
-    job->handler(&job->request, w);
+    if (http_elapsed(&job->queued) > HTTP_PATIENCE) {
+        http_note(&job->request, " reason=waited");
+        http_fail(&job->request, VERDICT_RETRY, NULL);
+
+    } else {
+        job->handler(&job->request, w);
+    }
 
     job->state = HTTP_ANSWERED;
 
     MHD_resume_connection(job->connection);
+}
+
+
+static long
+http_elapsed(const struct timespec *since)
+{
+    struct timespec  now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+
+    return (now.tv_sec - since->tv_sec) * 1000
+           + (now.tv_nsec - since->tv_nsec) / 1000000;
 }
 
 
@@ -804,6 +833,7 @@ http_dispatch(http_job_t *job)
     /* suspended before a worker can see it, or it could be resumed first */
 
     job->state = HTTP_QUEUED;
+    clock_gettime(CLOCK_MONOTONIC, &job->queued);
     MHD_suspend_connection(job->connection);
 
     *http->last = job;
@@ -909,21 +939,14 @@ http_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
 static void
 http_log(const http_job_t *job)
 {
-    long             ms;
-    const char      *id;
-    struct timespec  now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-
-    ms = (now.tv_sec - job->start.tv_sec) * 1000
-         + (now.tv_nsec - job->start.tv_nsec) / 1000000;
+    const char  *id;
 
     id = http_header(&job->request, "X-Request-ID");
 
     log_info("request id=%s method=%s path=%s status=%u ms=%ld%s",
              (*id == '\0') ? "-" : log_value(id),
              log_value(job->request.method), log_value(job->request.path),
-             job->status, ms, job->note);
+             job->status, http_elapsed(&job->start), job->note);
 }
 
 

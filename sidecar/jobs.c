@@ -224,6 +224,13 @@ jobs_do(worker_t *w, PGresult *claimed, int stop)
         strcpy(result.error, "the job names no object");
         rc = JOB_FAILED;
 
+    } else if (runcoach_sigv4_check_key((const u_char *) job.key,
+                                        strlen(job.key))
+               != RUNCOACH_SIGV4_OK)
+    {
+        strcpy(result.error, "the store can have no object of this key");
+        rc = JOB_FAILED;
+
     } else if (strcmp(job.kind, "analyze") == 0) {
         rc = analyze(w, &job, &result);
 

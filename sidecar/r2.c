@@ -214,7 +214,7 @@ r2_request(r2_t *r2, const char *method, const char *key, const char *etag)
             != 0)
         {
             log_error("cannot sign method=%s key=%s", method, log_value(key));
-            rc = R2_NOT_FOUND;
+            rc = R2_RETRY;
             break;
         }
 
@@ -360,6 +360,7 @@ r2_header(char *p, size_t size, size_t n, void *data)
 {
     r2_t *r2 = data;
 
+    char         date[64];
     size_t       len;
     const char  *value;
 
@@ -392,6 +393,13 @@ r2_header(char *p, size_t size, size_t n, void *data)
 
     } else if (n == 14 && strncasecmp(p, "content-length", 14) == 0) {
         r2_header_size(r2->head, value, size);
+
+    } else if (n == 13 && strncasecmp(p, "last-modified", 13) == 0
+               && size < sizeof(date))
+    {
+        memcpy(date, value, size);
+        date[size] = '\0';
+        r2->head->modified = curl_getdate(date, NULL);
 
     } else if (n == 21 && strncasecmp(p, "x-amz-checksum-sha256", 21) == 0) {
         r2_header_sha256(r2->head, value, size);
@@ -466,6 +474,7 @@ r2_write(char *p, size_t size, size_t n, void *data)
 {
     r2_t *r2 = data;
 
+    long     status;
     size_t   len, want;
     u_char  *bigger;
 
@@ -473,7 +482,10 @@ r2_write(char *p, size_t size, size_t n, void *data)
 
     /* the body of an answer to HEAD or DELETE, or of an error, is nothing */
 
-    if (r2->limit == 0) {
+    status = 0;
+    curl_easy_getinfo(r2->curl, CURLINFO_RESPONSE_CODE, &status);
+
+    if (r2->limit == 0 || status < 200 || status > 299) {
         return len;
     }
 

@@ -9,6 +9,8 @@
 #define _R2_H_INCLUDED_
 
 
+#include <time.h>
+
 #include "config.h"
 
 
@@ -27,6 +29,7 @@ typedef enum {
 typedef struct {
     long long  size;
     char       etag[256];       /* without quotes, unless weak */
+    time_t     modified;        /* 0 if the store does not tell */
     char       sha256[65];      /* hex; empty if the store does not tell */
 } r2_head_t;
 

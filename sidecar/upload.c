@@ -26,7 +26,8 @@ enum {
     UPLOAD_ACTIVITY,
     UPLOAD_KEY,
     UPLOAD_SIZE,
-    UPLOAD_ETAG
+    UPLOAD_ETAG,
+    UPLOAD_SEEN
 };
 
 
@@ -51,7 +52,9 @@ static void upload_hex(char *dst, const u_char *base64, size_t n);
 static int upload_find(http_request_t *r, worker_t *w, upload_t *u);
 static int upload_keys(http_request_t *r, upload_t *u);
 static int upload_key(upload_t *u, const char *template, const char *subject);
+static void upload_add_key(upload_t *u, const char *key);
 static int upload_look(http_request_t *r, worker_t *w, upload_t *u);
+static unsigned upload_rank(const upload_t *u, const r2_head_t *head);
 static int upload_check(http_request_t *r, worker_t *w, upload_t *u);
 static void upload_confirm(http_request_t *r, worker_t *w, upload_t *u);
 static int upload_row(http_request_t *r, worker_t *w, const user_t *user,
@@ -62,11 +65,12 @@ static int upload_name(http_request_t *r, const char **name);
 
 static const char  upload_row_sql[] =
     "SELECT outcome, user_id, clerk_user_id, activity_id, file_key,"
-    " file_size, file_etag FROM edge_activity($1, $2::bigint, $3::bigint)";
+    " file_size, file_etag, seen"
+    " FROM edge_activity($1, $2::bigint, $3::bigint)";
 
 static const char  upload_complete_sql[] =
     "SELECT outcome, activity_id, job_id FROM edge_complete_upload("
-    "$1::integer, $2::bigint, $3, $4::bigint, $5, $6, NULL)";
+    "$1::integer, $2::bigint, $3, $4::bigint, $5, $6, NULL, $7::timestamptz)";
 
 static const char  upload_person_sql[] =
     "SELECT outcome, user_id FROM edge_person($1, $2::bigint)";
@@ -448,8 +452,13 @@ upload_keys(http_request_t *r, upload_t *u)
 
     key = db_value(u->row, UPLOAD_KEY);
 
-    if (key != NULL && strlen(key) <= UPLOAD_MAX_KEY) {
-        strcpy(u->keys[u->nkeys++], key);
+    /* of a key which cannot be signed nobody can say that it is not there */
+
+    if (key != NULL && strlen(key) <= UPLOAD_MAX_KEY
+        && runcoach_sigv4_check_key((const u_char *) key, strlen(key))
+           == RUNCOACH_SIGV4_OK)
+    {
+        upload_add_key(u, key);
     }
 
     return 0;
@@ -459,56 +468,76 @@ upload_keys(http_request_t *r, upload_t *u)
 static int
 upload_key(upload_t *u, const char *template, const char *subject)
 {
-    char      *key;
-    unsigned   i;
+    char  key[UPLOAD_MAX_KEY + 1];
 
     if (subject == NULL) {
         return 0;
     }
 
-    key = u->keys[u->nkeys];
-
-    if (key_expand(key, sizeof(u->keys[0]), template, u->user.subject, subject,
-                   u->id)
+    if (key_expand(key, sizeof(key), template, u->user.subject, subject, u->id)
         != 0)
     {
         return -1;
     }
 
-    for (i = 0; i < u->nkeys; i++) {
-        if (strcmp(u->keys[i], key) == 0) {
-            return 0;
-        }
-    }
-
-    u->nkeys++;
+    upload_add_key(u, key);
 
     return 0;
 }
 
 
+static void
+upload_add_key(upload_t *u, const char *key)
+{
+    unsigned  i;
+
+    for (i = 0; i < u->nkeys; i++) {
+        if (strcmp(u->keys[i], key) == 0) {
+            return;
+        }
+    }
+
+    strcpy(u->keys[u->nkeys++], key);
+}
+
+
+/* there may be one of before under another key: the first is not the best */
+
 static int
 upload_look(http_request_t *r, worker_t *w, upload_t *u)
 {
     r2_rc_e      rc;
-    unsigned     i;
+    unsigned     i, rank, best;
+    r2_head_t    head;
     const char  *stored;
 
-    rc = R2_NOT_FOUND;
+    best = 0;
 
-    for (i = 0; i < u->nkeys && rc == R2_NOT_FOUND; i++) {
-        u->key = u->keys[i];
-        rc = r2_head(w->r2, u->key, &u->head);
+    for (i = 0; i < u->nkeys; i++) {
+
+        rc = r2_head(w->r2, u->keys[i], &head);
+
+        if (rc == R2_NOT_FOUND) {
+            continue;
+        }
+
+        if (rc != R2_OK) {
+            http_fail(r, VERDICT_RETRY, upload_no_store);
+            return -1;
+        }
+
+        rank = upload_rank(u, &head);
+
+        if (rank > best || (rank == best && head.modified > u->head.modified)) {
+            best = rank;
+            u->key = u->keys[i];
+            u->head = head;
+        }
     }
 
-    if (rc == R2_NOT_FOUND) {
+    if (best == 0) {
         http_note(r, " reason=no_object");
         http_fail(r, VERDICT_CONFLICT, "Upload not found in storage");
-        return -1;
-    }
-
-    if (rc != R2_OK) {
-        http_fail(r, VERDICT_RETRY, upload_no_store);
         return -1;
     }
 
@@ -522,6 +551,18 @@ upload_look(http_request_t *r, worker_t *w, upload_t *u)
 }
 
 
+static unsigned
+upload_rank(const upload_t *u, const r2_head_t *head)
+{
+    if (head->size != u->size) {
+        return 1;
+    }
+
+    return (u->checksum[0] == '\0' || head->sha256[0] == '\0'
+            || strcmp(u->checksum, head->sha256) == 0) ? 2 : 1;
+}
+
+
 static int
 upload_check(http_request_t *r, worker_t *w, upload_t *u)
 {
@@ -531,9 +572,13 @@ upload_check(http_request_t *r, worker_t *w, upload_t *u)
     if (u->head.size > w->cf->max_file_size) {
         etag = db_value(u->row, UPLOAD_ETAG);
 
-        /* what was good when the limit was higher is not taken away */
+        /*
+         * what was good when the limit was higher is not taken away, nor what
+         * the row has from before anybody noted its etag
+         */
 
-        if ((!u->stored || etag == NULL || strcmp(etag, u->head.etag) != 0)
+        if ((!u->stored
+             || (etag != NULL && strcmp(etag, u->head.etag) != 0))
             && r2_delete(w->r2, u->key) != R2_OK)
         {
             http_fail(r, VERDICT_RETRY, upload_no_store);
@@ -574,7 +619,7 @@ upload_confirm(http_request_t *r, worker_t *w, upload_t *u)
 {
     char         size[24], message[96];
     PGresult    *res;
-    const char  *params[6], *outcome;
+    const char  *params[7], *outcome;
 
     snprintf(size, sizeof(size), "%lld", u->head.size);
 
@@ -584,8 +629,9 @@ upload_confirm(http_request_t *r, worker_t *w, upload_t *u)
     params[3] = size;
     params[4] = u->head.etag;
     params[5] = (u->checksum[0] == '\0') ? NULL : u->checksum;
+    params[6] = db_value(u->row, UPLOAD_SEEN);
 
-    if (db_query(w->db, "complete_upload", upload_complete_sql, 6, params, &res)
+    if (db_query(w->db, "complete_upload", upload_complete_sql, 7, params, &res)
         != DB_OK)
     {
         http_fail(r, VERDICT_RETRY, NULL);

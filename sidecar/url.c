@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
     url_span_t   sslmode;
     url_span_t   host;
+    url_span_t   hostaddr;
     unsigned     rootcert:1;
     unsigned     timeout:1;
     unsigned     name:1;
@@ -56,6 +57,9 @@ static const char *url_hostport(const char *p, size_t n, url_span_t *host,
 
 static const char  url_database_form[] =
     "must be like postgresql://user:password@host:5432/name?sslmode=require";
+
+static const char  url_raw_password[] =
+    "has a raw \"@\" or \"/\" in its password: percent-encode it, %40 or %2F";
 
 static const char  url_redis_form[] =
     "must be like redis://:password@host:6379/0, rediss://host:6380 or "
@@ -191,6 +195,12 @@ url_database(char *dst, size_t size, const char *src, int verify,
         hosts.data = at + 1;
     }
 
+    /* the rest of a password would be taken for a host, and be logged as one */
+
+    if (memchr(hosts.data, '@', p + len - hosts.data) != NULL) {
+        return url_raw_password;
+    }
+
     url_append(&b, "postgresql://", sizeof("postgresql://") - 1);
     url_append(&b, p, len);
 
@@ -201,9 +211,15 @@ url_database(char *dst, size_t size, const char *src, int verify,
         return error;
     }
 
-    /* an argument "host" overrides the host before the path, as in libpq */
+    /*
+     * as in libpq: an argument overrides the host before the path, and the
+     * address to connect to is hostaddr, if there is one
+     */
 
-    if (a.host.len != 0) {
+    if (a.hostaddr.len != 0) {
+        hosts = a.hostaddr;
+
+    } else if (a.host.len != 0) {
         hosts = a.host;
     }
 
@@ -342,8 +358,11 @@ url_database_args(url_buf_t *b, const char *p, url_database_args_t *args)
             continue;
         }
 
-        if (url_equal(name, "host") || url_equal(name, "hostaddr")) {
+        if (url_equal(name, "host")) {
             args->host = value;
+
+        } else if (url_equal(name, "hostaddr")) {
+            args->hostaddr = value;
         }
 
         args->rootcert |= url_equal(name, "sslrootcert");
@@ -546,6 +565,10 @@ url_redis_tcp(url_redis_t *redis, const char *p)
         }
 
         len = (slash == NULL) ? strlen(p) : (size_t) (slash - p);
+    }
+
+    if (strchr(p, '@') != NULL) {
+        return url_raw_password;
     }
 
     error = url_hostport(p, len, &host, &port);

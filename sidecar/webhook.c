@@ -98,6 +98,11 @@ webhook_verify(http_request_t *r, worker_t *w, char *id, int64_t *timestamp)
         return -1;
     }
 
+    if (rc == SVIX_NO_MEMORY) {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return -1;
+    }
+
     if (rc != SVIX_OK) {
         http_note(r, " reason=%s", log_value(svix_strerror(rc)));
         http_fail(r, VERDICT_UNAUTHORIZED, "Invalid webhook signature");

@@ -9,9 +9,11 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw/ sha256 sha256_hex /;
+use IO::Compress::Gzip qw/ gzip $GzipError /;
 use MIME::Base64 qw/ encode_base64 /;
 use Test::More;
 use Test::Runcoach qw/ json_encode /;
+use Time::HiRes qw/ sleep /;
 
 my $t = Test::Runcoach->new();
 
@@ -157,6 +159,44 @@ is($t->post('/api/v1/upload/complete', token => $token,
                       file_size => $size })->status, 200,
    'url by session, complete by token');
 
+# both have a file under the number of the same row: it is the one which is
+# stated, else the newer one; the other goes when nobody reads it any more
+
+my $two = legacy(1002);
+
+for my $case ([ token => $token, $fit ], [ cookie => $cookie, "$fit." ],
+              [ token => $token, 'x' x ($size + 1) ])
+{
+    my ($by, $who, $bytes) = @$case;
+
+    sleep(1.1);
+
+    my $was = $t->sql('SELECT fit_file_key FROM activities WHERE id = $1',
+                      $two);
+
+    ($ask, $put) = $t->upload($bytes, $by => $who,
+                              json => { activity_id => $two });
+    is($put->status, 200, "two keys, $by: put");
+
+    is(complete({ activity_id => $two, file_size => length($bytes) })->status,
+       200, "two keys, $by: complete");
+    is($t->sql('SELECT fit_file_key FROM activities WHERE id = $1', $two),
+       $ask->json->{key}, "two keys, $by: the new one");
+
+    next if $was eq '';
+
+    is($t->sql("SELECT count(*) FROM edge_jobs WHERE kind = 'delete_object'"
+               . " AND state = 'queued' AND object_key = \$1"
+               . " AND run_at > now() + interval '9 minutes'", $was), 1,
+       "two keys, $by: the old one goes");
+}
+
+# header fields which nginx lets through are none too many
+
+is($t->get('/api/v1/upload/stats', token => $token,
+           headers => { map { ("X-Pad-$_" => 'y' x 11000) } 1 .. 3 })->status,
+   200, 'long header');
+
 # a person we have not heard of is made from the token
 
 my $fresh = $t->token(sub => 'user_fresh');
@@ -241,6 +281,29 @@ system('chown', '-R', "$t->{uid}:$t->{gid}", "$t->{home}/store")
 $r = complete({ activity_id => $large, file_size => 100001 });
 is($r->status, 413, 'too large in the store');
 ok(!-e "$t->{home}/store/fit-files/$key", 'too large in the store: removed');
+
+# but not a file of before, which nobody measured then
+
+legacy(2001, 'users/7/2025/activities/2001.fit.gz');
+
+my $old = "$t->{home}/store/fit-files/users/7/2025/activities/2001.fit.gz";
+
+$t->command(['mkdir', '-p', $old =~ s{/[^/]+$}{}r]);
+$t->write_file($old, 'x' x 100001, 0666);
+system('chown', '-R', "$t->{uid}:$t->{gid}", "$t->{home}/store")
+    if $t->{runas};
+
+is(complete({ activity_id => legacy(2001), file_size => 5 })->status, 413,
+   'too large, but of before');
+ok(-e $old, 'too large, but of before: still there');
+
+# nor does a key that no object can have stand in the way
+
+legacy(2002, '/users/7/x.fit');
+is(complete({ activity_id => legacy(2002), file_size => 5 })->status, 409,
+   'a key which is none');
+
+$t->sql('DELETE FROM activities WHERE garmin_id IN (2001, 2002)');
 
 for my $case (
     [ 'not JSON', '{', undef ],
@@ -399,16 +462,55 @@ is(counts(), $before, 'store down: nothing recorded');
 
 # a store that refuses us is our trouble, not the client's
 
-my $broken = $t->http_daemon(sub { return [403, {}, ''] }, port => 8098);
+my $broken = $t->http_daemon(sub { return [403, {}, 'x' x 200000] },
+                             port => 8098);
 
 $r = $t->post('/api/v1/upload/complete', %$request);
 is($r->status, 503, 'store refuses us');
+
+# nor is what it says then, however long, a file that is too large
+
+my $job = $t->sql("SELECT max(id) FROM edge_jobs WHERE kind = 'analyze'");
+
+$t->sql("UPDATE edge_jobs SET state = 'done' WHERE id <> \$1", $job);
+$t->sql("UPDATE edge_jobs SET state = 'queued' WHERE id = \$1", $job);
+
+my $worker = $t->sidecar(['work'],
+                         { R2_ENDPOINT_URL => 'http://' . $t->host(8098) });
+
+ok($t->wait_for(sub { return job() ne 'queued||0' }, 5), 'refused: claimed');
+ok($t->wait_for(sub { return job() eq 'queued|the store did not answer|1' },
+                5), 'refused: tried again') or diag(job());
+$t->stop_process($worker);
 
 $t->stop_process($t->{serve});
 $t->{serve} = $t->sidecar(['serve']);
 
 is($t->post('/api/v1/upload/complete', %$request)->status, 200,
    'store is back');
+
+# what is packed may be as large as the largest limit
+
+gzip(\$fit => \my $packed) or die "gzip: $GzipError\n";
+
+($ask, $put) = $t->upload($packed, token => $token);
+$job = complete({ activity_id => $ask->json->{activity_id},
+                  file_size => length($packed) })->json->{analysis_job_id};
+
+$worker = $t->sidecar(['work'], { MAX_FILE_SIZE => 1073741824 });
+
+ok($t->wait_for(sub { return job() eq 'done||0' }, 5), 'largest limit')
+    or diag(job());
+
+# of what cannot be in the store nothing is to be removed
+
+$job = $t->sql("INSERT INTO edge_jobs (kind, object_key, run_at) VALUES"
+               . " ('delete_object', '/x', '-infinity') RETURNING id");
+$t->{redis}->cmd('LPUSH', 'edge:jobs:wake', 1);
+
+ok($t->wait_for(sub { return job() =~ /^done\|.*of this key\|0$/ }, 5),
+   'a key which is none: nothing to remove') or diag(job());
+$t->stop_process($worker);
 
 # The database is down: 503; and then it works.
 
@@ -438,6 +540,28 @@ sub complete
 
     return $t->post('/api/v1/upload/complete', token => $token,
                     json => $json);
+}
+
+
+sub job
+{
+    return $t->sql('SELECT state, last_error, retries FROM edge_jobs'
+                   . ' WHERE id = $1', $job);
+}
+
+
+# a row of the application's, with a file from before or none
+
+sub legacy
+{
+    my ($garmin, $key) = @_;
+
+    $t->sql('INSERT INTO activities (user_id, garmin_id, activity_type,'
+            . " start_time, r2_key) VALUES (\$1, \$2, 'running', now(), \$3)"
+            . ' ON CONFLICT DO NOTHING', $me, $garmin, $key);
+
+    return $t->sql('SELECT id FROM activities WHERE garmin_id = $1', $garmin)
+           + 0;
 }
 
 

@@ -8,8 +8,10 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use POSIX ();
 use Test::More;
 use Test::Runcoach;
+use Time::HiRes ();
 
 my $t = Test::Runcoach->new();
 
@@ -73,8 +75,7 @@ like($r->header('Retry-After') // '', qr/^\d+$/, 'no Redis: Retry-After');
 is($r->header('WWW-Authenticate'), undef, 'no Redis: no challenge');
 
 is($t->get('/health')->status, 200, 'no Redis: alive');
-is($t->get('/health/detailed')->json->{redis}, 'error',
-   'no Redis: detailed says so');
+ok(detailed(redis => 'error'), 'no Redis: detailed says so');
 is($t->post('/api/v1/upload/url', token => $token, json => {})->status, 200,
    'no Redis: upload URL');
 
@@ -83,7 +84,7 @@ $t->{redis}->start();
 ok($t->wait_for(sub {
     return $t->get('/api/v1/me', cookie => $cookie)->status == 200;
 }, 3), 'Redis is back: session');
-is($t->get('/health/detailed')->json->{redis}, 'ok', 'Redis is back: detailed');
+ok(detailed(redis => 'ok'), 'Redis is back: detailed');
 
 # Redis stands still: nobody waits for it long
 
@@ -103,6 +104,7 @@ $t->{redis}->kill('CONT');
 $t->{postgres}->kill();
 
 is($t->get('/health')->status, 200, 'no database: alive');
+ok(detailed(database => 'error'), 'no database: detailed');
 $r = $t->get('/health/detailed');
 is($r->status, 503, 'no database: detailed');
 is($r->json->{database}, 'error', 'no database: detailed says so');
@@ -149,6 +151,80 @@ $t->{serve} = $t->sidecar(['serve']);
 
 is($t->stop_process($t->{serve}, 'INT') // 'killed', 0, 'sidecar: INT');
 
+# many may ask, one looks: a store that is slow holds nobody up
+
+my $slow = $t->http_daemon(sub {
+    sleep(1);
+    return [404, {}, ''];
+}, port => 8098);
+
+$t->{serve} = $t->sidecar(['serve'],
+                          { R2_ENDPOINT_URL => 'http://' . $t->host(8098) });
+
+$start = Time::HiRes::time();
+
+my @many = map { $t->request_start('GET', '/health/detailed') } 1 .. 40;
+my %got;
+
+is($t->get('/api/v1/upload/stats', token => $token)->status, 200,
+   'slow store: stats');
+cmp_ok(Time::HiRes::time() - $start, '<', 0.9, 'slow store: nobody waits');
+
+$got{$t->request_end($_)->status}++ for @many;
+
+is($got{200}, 1, 'slow store: one looks');
+is($got{503}, 39, 'slow store: the others come again');
+
+is($t->get('/health/detailed')->json->{store}, 'ok', 'slow store: seen');
+cmp_ok(Time::HiRes::time() - $start, '<', 1.9, 'slow store: once');
+
+# what has waited for too long is not begun: who asked comes again
+
+$t->stop_process($t->{serve});
+$t->{serve} = $t->sidecar(['serve'], { SIDECAR_THREADS => 1,
+                                       SIDECAR_STATEMENT_TIMEOUT => 13 });
+
+my $pid = fork();
+
+if (!$pid) {
+    $t->sql('BEGIN; LOCK users; SELECT pg_sleep(16); COMMIT');
+    POSIX::_exit(0);
+}
+
+$t->wait_for(sub {
+    return $t->sql("SELECT count(*) FROM pg_locks WHERE granted"
+                   . " AND mode = 'AccessExclusiveLock'") > 0;
+}, 5);
+
+$start = Time::HiRes::time();
+
+@many = map { $t->request_start('GET', '/api/v1/upload/stats',
+                                token => $token) } 1 .. 3;
+
+is(join(' ', map { $t->request_end($_, timeout => 20)->status } @many),
+   '503 503 503', 'long queue: all are told to come again');
+cmp_ok(Time::HiRes::time() - $start, '<', 15, 'long queue: at once');
+is(() = $t->read_file('sidecar-serve.out') =~ /reason=waited/g, 2,
+   'long queue: two were not begun');
+
+waitpid($pid, 0);
+
+is($t->get('/api/v1/upload/stats', token => $token)->status, 200,
+   'long queue: over');
+
 $t->done();
+
+###############################################################################
+
+# what was seen is told for five seconds
+
+sub detailed
+{
+    my ($name, $value) = @_;
+
+    return $t->wait_for(sub {
+        return $t->get('/health/detailed')->json->{$name} eq $value;
+    }, 6);
+}
 
 ###############################################################################

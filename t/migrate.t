@@ -248,6 +248,13 @@ sub test_order
     is($pg->sql_as($db, "SELECT outcome FROM edge_person('user_cud', NULL)"),
        'deleted', "$db: a deleted person's token");
 
+    $pg->sql_as($db, 'INSERT INTO users (email, clerk_user_id, timezone)'
+                     . " VALUES ('again\@example.com', 'user_cud', 'UTC')");
+    is($pg->sql_as($db, 'SELECT outcome, user_id IS NULL'
+                        . " FROM edge_person('user_cud', NULL)"),
+       'deleted|t', "$db: a row of the application changes nothing");
+    $pg->sql_as($db, "DELETE FROM users WHERE email = 'again\@example.com'");
+
     is(outcome($db, 'equal_1', 'created', 'user_eq', 5, 'eq@example.com', 1,
                'C'), 'applied', "$db: created");
     is(outcome($db, 'equal_2', 'updated', 'user_eq', 5, 'eq@example.com', 1,
@@ -363,6 +370,15 @@ sub test_completion
        "$db: and by the real one");
     is($complete->($activity, 'k1', 'e1', 1), 'no_activity||',
        "$db: not by somebody else");
+    # who has looked before that knows less
+
+    is($pg->sql_as($db, 'SELECT * FROM edge_complete_upload($1::integer,'
+            . " \$2::bigint, 'k1', 100, 'e0', NULL, NULL,"
+            . " now() - interval '1 hour')", $user, $activity), 'busy||',
+       "$db: an older look is refused");
+    is($pg->sql_as($db, 'SELECT fit_file_etag, fit_uploaded_at < (SELECT seen'
+            . " FROM edge_activity('user_hal', NULL, id)) FROM activities"
+            . ' WHERE id = $1', $activity), 'e1|t', "$db: and changes nothing");
     is($pg->sql_as($db, 'SELECT garmin_id = -id, name, fit_file_status, r2_key,'
             . ' has_fit_file FROM activities WHERE id = $1', $activity),
        't|FIT Upload|uploaded|k1|f', "$db: the row");
@@ -390,16 +406,66 @@ sub test_completion
                         . ' WHERE id = $1', $activity), 'analyzed|t',
        "$db: the row is analyzed");
 
-    like($pg->sql_as($db, 'SELECT * FROM edge_delete_fit($1::integer,'
-                          . ' $2::bigint)', $user, $activity),
-         qr/^deleted\|$activity\|k1\|\d+$/, "$db: deleted");
+    # tried again for a week of an outage, and after that too if it must go
+
+    $first = $complete->(6000000001, 'k2', 'e2');
+
+    my (undef, $waiting, $analysis) = split(/\|/, $first);
+    my $removal = $pg->sql_as($db, 'INSERT INTO edge_jobs (kind, object_key)'
+                                   . " VALUES ('delete_object', 'k0')"
+                                   . ' RETURNING id');
+
+    for my $case ([ $analysis, 217, 'retry' ], [ $analysis, 218, 'dead' ],
+                  [ $removal, 5000, 'retry' ])
+    {
+        my ($id, $retries, $expect) = @$case;
+
+        $pg->sql_as($db, 'UPDATE edge_jobs SET retries = $2::integer,'
+            . " attempts = \$2::integer, run_at = '-infinity'"
+            . ' WHERE id = $1', $id, $retries);
+
+        my ($got, $claim) = split(/\|/, $pg->sql_as($db,
+            "SELECT job_id, claim FROM edge_claim_job('w', 60)"));
+
+        is($got, $id, "$db: $retries retries: claimed");
+        is($pg->sql_as($db, "SELECT edge_fail_job(\$1, \$2, 'x')", $id,
+                       $claim), $expect, "$db: $retries retries: $expect");
+        is($pg->sql_as($db, "SELECT count(*) FROM edge_jobs WHERE run_at >"
+                            . " now() + interval '1 hour'"), 0,
+           "$db: $retries retries: within an hour");
+    }
+
+    is($pg->sql_as($db, 'SELECT fit_file_status FROM activities WHERE id = $1',
+                   $waiting), 'failed', "$db: failed in the end");
+    is($complete->(6000000001, 'k2', 'e2'), "uploaded|$waiting|$analysis",
+       "$db: and completed again it is analyzed again");
+
+    # only what took its worker down uses attempts up
+
+    $pg->sql_as($db, "UPDATE edge_jobs SET attempts = 8, run_at = '-infinity'"
+                     . ' WHERE id = $1', $analysis);
+    is($pg->sql_as($db, "SELECT job_id FROM edge_claim_job('w', 60)"), '',
+       "$db: eight crashes are enough");
+    is($pg->sql_as($db, 'SELECT state FROM edge_jobs WHERE id = $1',
+                   $analysis), 'dead', "$db: for an analysis");
+
+    my $deleted = $pg->sql_as($db, 'SELECT * FROM edge_delete_fit('
+                                   . '$1::integer, $2::bigint)', $user,
+                              $activity);
+
+    like($deleted, qr/^deleted\|$activity\|k1\|\d+$/, "$db: deleted");
+    is($complete->($activity, 'k1', 'e1'), 'busy||',
+       "$db: not completed while it is removed");
+    $pg->sql_as($db, 'SELECT edge_settle_deletion($1)',
+                (split(/\|/, $deleted))[3]);
     like($pg->sql_as($db, 'SELECT * FROM edge_delete_fit($1::integer,'
                           . ' $2::bigint)', $user, $activity),
          qr/^no_file/, "$db: deleted before");
     is($complete->($activity, 'k1', 'e1'), "uploaded|$activity|$job",
        "$db: the same file again: the job runs again");
-    is($pg->sql_as($db, "SELECT count(*) FROM edge_jobs WHERE state = 'queued'"
-                        . " AND kind = 'delete_object'"), 0,
+    is($pg->sql_as($db, "SELECT count(*) FROM edge_jobs WHERE state <> 'done'"
+                        . " AND kind = 'delete_object' AND object_key = 'k1'"),
+       0,
        "$db: and nothing removes it");
 }
 

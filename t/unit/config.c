@@ -6,6 +6,7 @@
 
 
 #define SECRET  "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+#define LONG    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 
 static const char *get(const char *name);
@@ -118,7 +119,13 @@ test_errors(void)
         { { "R2_ACCESS_KEY", "a", "R2_SECRET_KEY", "hunter2",
             "R2_ENDPOINT_URL", "s3.example.com", NULL }, "R2_ENDPOINT_URL" },
         { { "R2_ACCESS_KEY", "a", "R2_SECRET_KEY", "hunter2",
-            "R2_ACCOUNT_ID", "https://x", NULL }, "R2_ACCOUNT_ID" }
+            "R2_ACCOUNT_ID", "https://x", NULL }, "R2_ACCOUNT_ID" },
+        { { "R2_ACCESS_KEY", "a", "R2_SECRET_KEY",
+            LONG LONG LONG LONG "hunter2", "R2_ACCOUNT_ID", "x", NULL },
+          "R2_SECRET_KEY" },
+        { { "DATABASE_URL", "postgresql://u:hunt@er2@h/d", NULL },
+          "percent-encode" },
+        { { "REDIS_URL", "redis://:hunter2/x@h", NULL }, "percent-encode" }
     };
 
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

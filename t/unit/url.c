@@ -95,6 +95,11 @@ static const database_t  databases[] = {
       "postgresql://10.0.0.1,[::1]:5/d?" TAIL },
     { "postgresql://localhost/d?host=x.org", 1,
       "postgresql://localhost/d?host=x.org&" FULL "&" TAIL },
+    { "postgresql://x.org/d?hostaddr=10.0.0.1&host=x.org", 1,
+      "postgresql://x.org/d?hostaddr=10.0.0.1&host=x.org&" TAIL },
+    { "postgresql://localhost/d?hostaddr=8.8.8.8&host=localhost", 1,
+      "postgresql://localhost/d?hostaddr=8.8.8.8&host=localhost&" FULL "&"
+      TAIL },
     { "postgresql://localhost@x.org/d", 1,
       "postgresql://localhost@x.org/d?" FULL "&" TAIL },
 
@@ -113,7 +118,9 @@ static const database_t  databases[] = {
     { "postgresql://h/d?sslmode=", 1, NULL },
     { "postgresql://h/d?x", 1, NULL },
     { "postgresql://h/d d", 1, NULL },
-    { "postgresql://u:a#b@h/d", 1, NULL }
+    { "postgresql://u:a#b@h/d", 1, NULL },
+    { "postgresql://u:a@b@localhost/d", 1, NULL },
+    { "postgresql://u:a/b@localhost/d", 1, NULL }
 };
 
 
@@ -134,6 +141,8 @@ static const redis_case_t  redises[] = {
     { "localhost:6379", NULL, "", "", "", 0, 0, 0 },
     { "redis://", NULL, "", "", "", 0, 0, 0 },
     { "redis://:6379", NULL, "", "", "", 0, 0, 0 },
+    { "redis://:a@b@h", NULL, "", "", "", 0, 0, 0 },
+    { "redis://:a/b@h", NULL, "", "", "", 0, 0, 0 },
     { "redis://h:port", NULL, "", "", "", 0, 0, 0 },
     { "redis://h:123456", NULL, "", "", "", 0, 0, 0 },
     { "redis://h/x", NULL, "", "", "", 0, 0, 0 },
