@@ -55,6 +55,27 @@ trap 'stop' EXIT
 trap 'exit 0' INT TERM HUP
 
 
+# An INT to make alone is not handed on: make only ceases to catch it, and
+# waits for us.
+
+catches_int() {
+    case $(sed -n 's/^SigCgt:.*\(.\)$/\1/p' "/proc/$1/status" 2> /dev/null) in
+    [2367abef]) return 0 ;;
+    esac
+    return 1
+}
+
+make=
+
+case $(cat "/proc/$PPID/comm" 2> /dev/null) in
+make | gmake)
+    if catches_int "$PPID"; then
+        make=$PPID
+    fi
+    ;;
+esac
+
+
 # Programs of Debian which are not in everybody's path.
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -519,6 +540,10 @@ END
 
 # shellcheck disable=SC2086
 while kill -s 0 $started 2> /dev/null; do
+    if [ -n "$make" ] && ! catches_int "$make"; then
+        exit 0
+    fi
+
     sleep 1 9>&- &
     pause=$!
     wait "$pause" || :
