@@ -92,8 +92,10 @@ while [ -z "$stopping" ]; do
     # in the background, so that a TERM ends the pause
 
     if [ "$pause" -gt 0 ]; then
-        sleep "$pause" &
-        wait $!
+        sleep "$pause" 9>&- &
+        nap=$!
+        wait "$nap"
+        kill "$nap" 2> /dev/null
     fi
 
     case $pause in

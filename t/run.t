@@ -145,6 +145,14 @@ for my $case (
         return $new && $new != $pid;
     }, 15), "$name was killed: started again");
 
+    # a report on health may be a few seconds old: so first what needs it all
+
+    ok($t->wait_for(sub {
+        my $body = $t->command(['sh', '-c', $lines[2]], cwd => $root);
+
+        return (eval { json_decode($body)->{status} } // '') eq 'ok';
+    }, 20), "$name was killed: webhooks are taken");
+
     ok($t->wait_for(sub {
         my $r = eval { $t->get('/health/detailed', timeout => 2) };
 
