@@ -315,9 +315,18 @@ db_wait(db_t *db, unsigned deadline, int *timedout)
                 last = res;
             }
 
-            /* without a connection each call would make one more of these */
+            /*
+             * Without a connection each call would make one more of these.
+             * And rows without the server's last word are not committed.
+             */
 
             if (PQstatus(db->conn) == CONNECTION_BAD) {
+                status = PQresultStatus(last);
+
+                if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+                    goto failed;
+                }
+
                 return last;
             }
 

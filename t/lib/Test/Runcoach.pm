@@ -2576,13 +2576,13 @@ sub make_template
     die "initdb: $out\n" if $status;
 
     # fsync off loses nothing when a process is killed, the kernel lives on;
-    # synchronous_commit stays, for what was acknowledged must be there
+    # synchronous_commit stays, for what was acknowledged must be there, and so
+    # does full_page_writes, for a kill may tear the write of a page
 
     open(my $fh, '>>', "$work/postgresql.conf") or die "postgresql.conf: $!\n";
     print $fh <<'EOF';
 listen_addresses = ''
 fsync = off
-full_page_writes = off
 synchronous_commit = on
 max_connections = 60
 shared_buffers = 32MB
