@@ -107,12 +107,6 @@ void *ngx_http_runcoach_zone_data(ngx_http_request_t *r,
 ngx_runcoach_redis_t *ngx_http_runcoach_redis(ngx_http_request_t *r);
 
 
-/* at configuration: is there one, so far?  (directives may come in any order,
-   so ask at postconfiguration) */
-
-ngx_uint_t ngx_http_runcoach_has_redis(ngx_conf_t *cf);
-
-
 /*
  * Waiting in a phase for something that is not of the request's connection.
  *

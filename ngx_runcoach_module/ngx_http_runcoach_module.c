@@ -354,17 +354,6 @@ ngx_http_runcoach_redis(ngx_http_request_t *r)
 }
 
 
-ngx_uint_t
-ngx_http_runcoach_has_redis(ngx_conf_t *cf)
-{
-    ngx_http_runcoach_main_conf_t  *rmcf;
-
-    rmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_runcoach_module);
-
-    return rmcf->redis != NULL;
-}
-
-
 ngx_int_t
 ngx_http_runcoach_await(ngx_http_request_t *r)
 {
