@@ -12,6 +12,7 @@ static clerk_rc_e clerk_envelope(clerk_event_t *ev, const json_t *root,
     const char **reason);
 static clerk_rc_e clerk_user(clerk_event_t *ev, const json_t *data,
     const char **reason);
+static void clerk_session(clerk_event_t *ev, const json_t *data);
 static void clerk_address(clerk_event_t *ev, const json_t *data);
 static const json_t *clerk_primary(const json_t *data);
 static int clerk_good_address(const char *p, size_t n);
@@ -42,13 +43,16 @@ clerk_event_parse(clerk_event_t *ev, const u_char *json, size_t n,
         goto done;
     }
 
-    if (strncmp(ev->type, "session.", 8) == 0) {
-        (void) clerk_token(ev->clerk_id, CLERK_MAX_ID,
-                           json_object_get(data, "user_id"));
-    }
+    switch (ev->kind) {
 
-    if (ev->kind != CLERK_OTHER) {
+    case CLERK_USER_CREATED:
+    case CLERK_USER_UPDATED:
+    case CLERK_USER_DELETED:
         rc = clerk_user(ev, data, reason);
+        break;
+
+    default:
+        clerk_session(ev, data);
     }
 
 done:
@@ -126,6 +130,12 @@ clerk_envelope(clerk_event_t *ev, const json_t *root, const char **reason)
     } else if (strcmp(ev->type, "user.deleted") == 0) {
         ev->kind = CLERK_USER_DELETED;
 
+    } else if (strcmp(ev->type, "session.ended") == 0
+               || strcmp(ev->type, "session.removed") == 0
+               || strcmp(ev->type, "session.revoked") == 0)
+    {
+        ev->kind = CLERK_SESSION_ENDED;
+
     } else {
         ev->kind = CLERK_OTHER;
     }
@@ -168,6 +178,24 @@ clerk_user(clerk_event_t *ev, const json_t *data, const char **reason)
     clerk_name(ev, data);
 
     return CLERK_OK;
+}
+
+
+static void
+clerk_session(clerk_event_t *ev, const json_t *data)
+{
+    if (strncmp(ev->type, "session.", 8) != 0) {
+        return;
+    }
+
+    (void) clerk_token(ev->clerk_id, CLERK_MAX_ID,
+                       json_object_get(data, "user_id"));
+
+    if (!clerk_token(ev->session_id, CLERK_MAX_ID,
+                     json_object_get(data, "id")))
+    {
+        ev->kind = CLERK_OTHER;
+    }
 }
 
 

@@ -27,6 +27,7 @@ typedef enum {
     CLERK_USER_CREATED,
     CLERK_USER_UPDATED,
     CLERK_USER_DELETED,
+    CLERK_SESSION_ENDED,     /* ended, removed or revoked */
     CLERK_OTHER              /* to be recorded and acknowledged */
 } clerk_kind_e;
 
@@ -42,6 +43,7 @@ typedef struct {
     /* NUL-terminated UTF-8 without control characters, empty if absent */
     char              type[CLERK_MAX_TYPE + 1];
     char              clerk_id[CLERK_MAX_ID + 1];
+    char              session_id[CLERK_MAX_ID + 1];
     char              email[CLERK_MAX_EMAIL * 4 + 1];
     char              display_name[CLERK_MAX_NAME * 4 + 1];
 } clerk_event_t;
@@ -62,6 +64,8 @@ typedef enum {
  *
  * clerk_id is data.id of user.* and data.user_id of session.* events, empty for
  * others and for a user.deleted that names nobody, which is CLERK_OTHER.
+ * session_id is data.id of session.* events; without a usable one the end of a
+ * session is CLERK_OTHER, as there is nothing that could be done.
  *
  * The address is the primary one, or the first if none is marked; verified
  * only if Clerk says exactly "verified".  An address that is not usable (no

@@ -140,6 +140,13 @@ redis_command(redis_t *redis, redisReply **reply, int timeout, int stop,
     if ((*reply)->type == REDIS_REPLY_ERROR) {
         log_warn("redis refused command=%s reason=%s", argv[0],
                  log_value((*reply)->str));
+
+        /* a primary that has become a replica: its name is of another now */
+
+        if (strncmp((*reply)->str, "READONLY", 8) == 0) {
+            redis_close(redis);
+        }
+
         freeReplyObject(*reply);
         *reply = NULL;
         return REDIS_DOWN;

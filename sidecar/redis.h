@@ -1,6 +1,7 @@
 
 /*
- * A blocking Redis client for what may fail: wake-ups and health.
+ * A blocking Redis client for what may fail, or be done again: wake-ups, health
+ * and revocations.
  *
  * It has its own socket and TLS and takes only the codec from hiredis, whose
  * version in Debian 12 knows neither TLS nor a deadline for name and password.
@@ -36,7 +37,7 @@ void redis_free(redis_t *redis);
  * Sends a command and waits timeout milliseconds for its answer, less if the
  * descriptor stop (-1: none) becomes readable.  Connects if need be; after
  * trouble it does not try again for two seconds, so that a dead Redis costs a
- * caller nothing.
+ * caller nothing.  If a connection breaks the command may be carried out twice.
  *
  * On REDIS_DONE *reply is the caller's, for freeReplyObject(), and not an error
  * reply.

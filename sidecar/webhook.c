@@ -8,11 +8,27 @@
 #include "handlers.h"
 
 
+/*
+ * The stream which the edges read: the default of runcoach_revocations in
+ * nginx, which has this name as well.  They look back as far as a token can
+ * live, and the length is more than what comes in that time.
+ */
+
+#define WEBHOOK_STREAM   "runcoach:revocations"
+#define WEBHOOK_LENGTH   "100000"
+
+/* milliseconds; who sent the event waits, and will send it again */
+
+#define WEBHOOK_TIMEOUT  1000
+
+
 static int webhook_verify(http_request_t *r, worker_t *w, char *id,
     int64_t *timestamp);
 static void webhook_missing(http_request_t *r, const svix_headers_t *h);
-static void webhook_apply(http_request_t *r, worker_t *w,
+static int webhook_apply(http_request_t *r, worker_t *w,
     const clerk_event_t *ev, const char *id, int64_t timestamp);
+static int webhook_revoke(http_request_t *r, worker_t *w,
+    const clerk_event_t *ev);
 static runcoach_str_t webhook_header(http_request_t *r, const char *name);
 
 
@@ -59,7 +75,17 @@ webhook_clerk(http_request_t *r, worker_t *w)
     http_note(r, " type=%s clerk=%s", log_value(ev.type),
               log_value(ev.clerk_id));
 
-    webhook_apply(r, w, &ev, id, timestamp);
+    if (webhook_apply(r, w, &ev, id, timestamp) != 0
+        || webhook_revoke(r, w, &ev) != 0)
+    {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+    }
+
+    /* a known event and an unknown type are 200 too: who sent it is done */
+
+    http_answer(r, 200, json_pack("{s: s, s: s}", "status", "ok",
+                                  "event_type", ev.type));
 }
 
 
@@ -159,7 +185,7 @@ webhook_missing(http_request_t *r, const svix_headers_t *h)
 }
 
 
-static void
+static int
 webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     const char *id, int64_t timestamp)
 {
@@ -170,8 +196,7 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
 
     payload = strndup((const char *) r->body, r->body_len);
     if (payload == NULL) {
-        http_fail(r, VERDICT_RETRY, NULL);
-        return;
+        return -1;
     }
 
     snprintf(ms, sizeof(ms), "%lld",
@@ -191,8 +216,7 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     free(payload);
 
     if (rc != DB_OK) {
-        http_fail(r, VERDICT_RETRY, NULL);
-        return;
+        return -1;
     }
 
     http_note(r, " outcome=%s user=%s detail=%s", log_value(db_value(res, 0)),
@@ -200,10 +224,56 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
 
     PQclear(res);
 
-    /* a known event and an unknown type are 200 too: who sent it is done */
+    return 0;
+}
 
-    http_answer(r, 200, json_pack("{s: s, s: s}", "status", "ok",
-                                  "event_type", ev->type));
+
+/*
+ * Tells the edges whose tokens are good no longer.  After the commit, and also
+ * for what was here before: it may have come again because this failed.
+ */
+
+static int
+webhook_revoke(http_request_t *r, worker_t *w, const clerk_event_t *ev)
+{
+    redisReply  *reply;
+    const char  *argv[] = {
+        "XADD", WEBHOOK_STREAM, "MAXLEN", "~", WEBHOOK_LENGTH, "*",
+        "kind", NULL, "id", NULL
+    };
+
+    if (w->cf->redis_url == NULL) {
+        return 0;
+    }
+
+    switch (ev->kind) {
+
+    case CLERK_USER_DELETED:
+        argv[7] = "user";
+        argv[9] = ev->clerk_id;
+        break;
+
+    case CLERK_SESSION_ENDED:
+        argv[7] = "session";
+        argv[9] = ev->session_id;
+        break;
+
+    default:
+        return 0;
+    }
+
+    if (redis_command(w->redis, &reply, WEBHOOK_TIMEOUT, -1, 10, argv)
+        != REDIS_DONE)
+    {
+        http_note(r, " revoked=failed");
+        return -1;
+    }
+
+    freeReplyObject(reply);
+
+    http_note(r, " revoked=%s", argv[7]);
+
+    return 0;
 }
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# Tests for Clerk's webhooks: signature, idempotence, order, users.
+# Tests for Clerk's webhooks: signature, idempotence, order, users, and what the
+# edges are told.
 
 use strict;
 use warnings;
@@ -8,9 +9,12 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use JSON::PP ();
 use MIME::Base64 qw/ encode_base64 /;
 use Test::More;
 use Test::Runcoach qw/ json_encode /;
+
+my $STREAM = 'runcoach:revocations';
 
 my $t = Test::Runcoach->new();
 my $second = 'whsec_' . encode_base64('the second of two keys ..', '');
@@ -164,6 +168,36 @@ is($t->webhook($t->user_event('user.created', 'user_never'))->status, 200,
 is($t->sql("SELECT count(*) FROM edge_identity WHERE "
            . "clerk_user_id = 'user_never' AND deleted_at IS NOT NULL"), 1,
    'creation after its deletion: still deleted');
+
+# what the edges are told: each time, as they may not have heard it
+
+is(revocations(), 'user user_a,user user_never', 'deleted: told');
+
+my $deleted = $t->user_event('user.deleted', 'user_again');
+
+is($t->webhook($deleted, id => 'msg_d1')->status, 200, 'deleted: once');
+is($t->webhook($deleted, id => 'msg_d1')->status, 200, 'deleted: repeated');
+is(revocations(), 'user user_a,user user_never,user user_again,'
+                  . 'user user_again', 'deleted: told again');
+$t->{redis}->cmd('DEL', $STREAM);
+
+for my $type (qw/ ended removed revoked created pending /) {
+    is($t->webhook(session_event($type, "sess_$type"))->status, 200,
+       "session.$type");
+}
+
+is(revocations(), join(',', map { "session sess_$_" }
+                            qw/ ended removed revoked /),
+   'sessions that are over: told');
+$t->{redis}->cmd('DEL', $STREAM);
+
+is($t->webhook(session_event('revoked', undef))->status, 200,
+   'the end of no session');
+is($t->webhook(session_event('ended', 'sess_x'), time => $now - 400)->status,
+   401, 'the end of a session, too old');
+is($t->webhook({ type => 'user.deleted', data => { deleted => JSON::PP::true },
+                 object => 'event' })->status, 200, 'deletion of nobody');
+is(revocations(), '', 'nothing to be told');
 
 # events we have nothing to do for
 
@@ -319,6 +353,47 @@ ok($t->wait_for(sub {
 
 like(row('user_later'), qr/^user_later\@example\.com/, 'database back: row');
 
+# Redis is down: what the edges have to hear is delivered again, and other
+# events are none of its business.
+
+$t->{redis}->kill();
+
+my $over = session_event('revoked', 'sess_later');
+
+for my $try ('Redis down', 'Redis still down') {
+    $r = $t->webhook($over, id => 'msg_over');
+    is($r->status, 503, $try);
+    like($r->header('Retry-After') // '', qr/^\d+$/, "$try: Retry-After");
+}
+
+is($t->webhook($t->user_event('user.updated', 'user_new'))->status, 200,
+   'Redis down: another event');
+
+$t->{redis}->start();
+$t->{redis}->cmd('DEL', $STREAM);
+
+ok($t->wait_for(sub { $t->webhook($over, id => 'msg_over')->status == 200 }),
+   'Redis back: same delivery succeeds');
+is(revocations(), 'session sess_later', 'Redis back: told');
+
+# a stream that cannot be written to
+
+$t->{redis}->cmd('DEL', $STREAM);
+$t->{redis}->cmd('SET', $STREAM, 'x');
+is($t->webhook($over, id => 'msg_over')->status, 503, 'no stream');
+$t->{redis}->cmd('DEL', $STREAM);
+is($t->webhook($over, id => 'msg_over')->status, 200, 'no stream: no more');
+
+# without Redis there is nobody to be told
+
+$t->stop_process($t->{serve});
+$t->{serve} = $t->sidecar(['serve'], { REDIS_URL => '' });
+$t->{redis}->cmd('DEL', $STREAM);
+
+is($t->webhook(session_event('ended', 'sess_none'))->status, 200,
+   'without Redis');
+is(revocations(), '', 'without Redis: nothing');
+
 # without a secret
 
 $t->stop_process($t->{serve});
@@ -347,6 +422,26 @@ sub row
 
 sub users { return $t->sql('SELECT count(*) FROM users') }
 sub inbox { return $t->sql('SELECT count(*) FROM edge_inbox') }
+
+
+sub session_event
+{
+    my ($type, $id) = @_;
+
+    return { object => 'event', type => "session.$type",
+             timestamp => $now * 1000,
+             data => { object => 'session', id => $id, status => $type,
+                       user_id => 'user_s', client_id => 'client_s' } };
+}
+
+
+sub revocations
+{
+    my $entries = $t->{redis}->cmd('XRANGE', $STREAM, '-', '+');
+
+    return join(',', map { my %field = @{$_->[1]}; "$field{kind} $field{id}" }
+                     @$entries);
+}
 
 
 sub counts

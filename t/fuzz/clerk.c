@@ -60,8 +60,24 @@ check_event(const clerk_event_t *ev)
         abort();
     }
 
-    if (ev->kind != CLERK_OTHER && ev->clerk_id[0] == '\0') {
-        abort();
+    switch (ev->kind) {
+
+    case CLERK_SESSION_ENDED:
+
+        if (ev->session_id[0] == '\0') {
+            abort();
+        }
+
+        break;
+
+    case CLERK_OTHER:
+        break;
+
+    default:
+
+        if (ev->clerk_id[0] == '\0' || ev->session_id[0] != '\0') {
+            abort();
+        }
     }
 
     if (ev->email_verified && strchr(ev->email, '@') == NULL) {
@@ -70,6 +86,7 @@ check_event(const clerk_event_t *ev)
 
     check_text(ev->type, CLERK_MAX_TYPE, CLERK_MAX_TYPE);
     check_text(ev->clerk_id, CLERK_MAX_ID, CLERK_MAX_ID);
+    check_text(ev->session_id, CLERK_MAX_ID, CLERK_MAX_ID);
     check_text(ev->email, CLERK_MAX_EMAIL * 4, CLERK_MAX_EMAIL);
     check_text(ev->display_name, CLERK_MAX_NAME * 4, CLERK_MAX_NAME);
 }

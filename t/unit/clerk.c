@@ -20,6 +20,7 @@ static clerk_rc_e parse(const char *json);
 static int parsed_email(const char *json, const char *email, unsigned verified);
 static int parsed_name(const char *json, const char *name);
 static void test_kinds(void);
+static void test_sessions(void);
 static void test_invalid(void);
 static void test_large(void);
 static void test_metadata(void);
@@ -123,13 +124,66 @@ test_kinds(void)
 
     ok(parse("{\"type\":\"session.revoked\",\"data\":{\"id\":\"sess_1\","
              "\"user_id\":\"user_1\"}}")
-       == CLERK_OK && ev.kind == CLERK_OTHER
-       && strcmp(ev.clerk_id, "user_1") == 0,
+       == CLERK_OK && ev.kind == CLERK_SESSION_ENDED
+       && strcmp(ev.clerk_id, "user_1") == 0
+       && strcmp(ev.session_id, "sess_1") == 0,
        "an event of a session");
 
     ok(parse("{\"type\":\"organizationMembership.created\",\"data\":[1,2]}")
        == CLERK_OK && ev.kind == CLERK_OTHER && ev.clerk_id[0] == '\0',
        "another event, whatever its data are");
+}
+
+
+static void
+test_sessions(void)
+{
+    size_t  i;
+    char    json[512];
+
+    static const struct {
+        const char    *type;
+        clerk_kind_e   kind;
+    } events[] = {
+        { "session.ended", CLERK_SESSION_ENDED },
+        { "session.removed", CLERK_SESSION_ENDED },
+        { "session.revoked", CLERK_SESSION_ENDED },
+        { "session.created", CLERK_OTHER },
+        { "session.pending", CLERK_OTHER },
+        { "session.revoke", CLERK_OTHER },
+        { "session.revoked.x", CLERK_OTHER }
+    };
+
+    for (i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        (void) snprintf(json, sizeof(json), "{\"type\":\"%s\",\"data\":"
+                        "{\"id\":\"sess_1\",\"user_id\":\"user_1\"}}",
+                        events[i].type);
+
+        ok(parse(json) == CLERK_OK && ev.kind == events[i].kind
+           && strcmp(ev.session_id, "sess_1") == 0
+           && strcmp(ev.clerk_id, "user_1") == 0, "%s", events[i].type);
+    }
+
+    ok(parse("{\"type\":\"session.ended\",\"data\":{\"id\":\"sess_1\"}}")
+       == CLERK_OK && ev.kind == CLERK_SESSION_ENDED
+       && strcmp(ev.session_id, "sess_1") == 0 && ev.clerk_id[0] == '\0',
+       "a session of nobody");
+
+    ok(parse("{\"type\":\"session.ended\",\"data\":"
+             "{\"user_id\":\"user_1\"}}")
+       == CLERK_OK && ev.kind == CLERK_OTHER && ev.session_id[0] == '\0'
+       && strcmp(ev.clerk_id, "user_1") == 0,
+       "the end of no session");
+
+    ok(parse("{\"type\":\"session.ended\",\"data\":{\"id\":\"a b\"}}")
+       == CLERK_OK && ev.kind == CLERK_OTHER && ev.session_id[0] == '\0',
+       "the end of a session whose id cannot be one");
+
+    ok(parse("{\"type\":\"session.ended\",\"data\":[]}") == CLERK_OK
+       && ev.kind == CLERK_OTHER, "the end of a session without data");
+
+    ok(parse(created) == CLERK_OK && ev.session_id[0] == '\0',
+       "an event of a user has no session");
 }
 
 
@@ -356,6 +410,7 @@ int
 main(void)
 {
     test_kinds();
+    test_sessions();
     test_invalid();
     test_large();
     test_metadata();
