@@ -83,6 +83,8 @@ ngx_uint_t ngx_http_runcoach_names_eq(ngx_str_t *name, const char *s);
 typedef enum {
     NGX_HTTP_RUNCOACH_ZONE_AUTH = 0,
     NGX_HTTP_RUNCOACH_ZONE_LIMIT,
+    NGX_HTTP_RUNCOACH_ZONE_VERDICTS,
+    NGX_HTTP_RUNCOACH_ZONE_REVOCATIONS,
     NGX_HTTP_RUNCOACH_ZONE_PLACES
 } ngx_http_runcoach_zone_place_e;
 
@@ -102,9 +104,26 @@ void *ngx_http_runcoach_zone_data(ngx_http_request_t *r,
     ngx_http_runcoach_zone_place_e place, ngx_slab_pool_t **shpool);
 
 
+void *ngx_http_runcoach_zone_cycle_data(ngx_cycle_t *cycle,
+    ngx_http_runcoach_zone_place_e place, ngx_slab_pool_t **shpool);
+
+
 /* the connection of this worker; NULL: no runcoach_redis, or it is off */
 
 ngx_runcoach_redis_t *ngx_http_runcoach_redis(ngx_http_request_t *r);
+
+
+/*
+ * At postconfiguration: one more connection to the same Redis, for something
+ * in the background (ngx_runcoach_redis_clone() tells what that means).
+ *
+ *     NGX_OK        *rd is the connection; NULL: runcoach_redis is off
+ *     NGX_DECLINED  the configuration has no runcoach_redis
+ *     NGX_ERROR     no memory
+ */
+
+ngx_int_t ngx_http_runcoach_redis_add(ngx_conf_t *cf, const char *name,
+    ngx_msec_t timeout, ngx_runcoach_redis_t **rd);
 
 
 /*
@@ -145,12 +164,6 @@ ngx_array_t *ngx_http_runcoach_list(ngx_conf_t *cf, ngx_str_t *value);
 
 ngx_table_elt_t *ngx_http_runcoach_header(ngx_http_request_t *r, u_char *name,
     size_t len);
-
-
-/* a cookie; NGX_OK or NGX_DECLINED */
-
-ngx_int_t ngx_http_runcoach_cookie(ngx_http_request_t *r, ngx_str_t *name,
-    ngx_str_t *value);
 
 
 /* the value of a variable, for the lifetime of the request; NULL: not found */

@@ -1,201 +1,89 @@
 
-#include "ngx_http_runcoach_jwks.h"
-#include "runcoach_jwt.h"
-#include "runcoach_session.h"
+/*
+ * Who is asking: the access handler, and what it has found as variables.
+ *
+ * The methods of a location are tried in turn.  Each says that it has found
+ * its credentials good, bad, or not there, or that it could not tell.
+ */
 
-#include <ngx_sha1.h>
 
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 
-#define NGX_HTTP_RUNCOACH_AUTH_STEPS       2
+#include "ngx_http_runcoach_auth.h"
+
 
 #define NGX_HTTP_RUNCOACH_FALLBACK_MISSING  0
 #define NGX_HTTP_RUNCOACH_FALLBACK_INVALID  1
 #define NGX_HTTP_RUNCOACH_FALLBACK_NEVER    2
 
-#define NGX_HTTP_RUNCOACH_AZP_CARRIER       0
-#define NGX_HTTP_RUNCOACH_AZP_REQUIRE       1
-#define NGX_HTTP_RUNCOACH_AZP_PRESENT       2
-#define NGX_HTTP_RUNCOACH_AZP_OFF           3
+#define NGX_HTTP_RUNCOACH_CLAIM_PREFIX      "runcoach_claim_"
+
+#define NGX_HTTP_RUNCOACH_AUTH_ENTRIES      8192
+#define NGX_HTTP_RUNCOACH_AUTH_MAX_ENTRIES  1048576
+#define NGX_HTTP_RUNCOACH_AUTH_MAX_SESSION  3600000      /* ms */
 
 
-typedef enum {
-    NGX_HTTP_RUNCOACH_HEADER = 0,
-    NGX_HTTP_RUNCOACH_COOKIE,
-    NGX_HTTP_RUNCOACH_CARRIERS
-} ngx_http_runcoach_carrier_e;
-
-
-typedef struct {
-    ngx_str_t                     name;
-    ngx_http_runcoach_keys_t     *keys;           /* NULL: it is off */
-    runcoach_jwt_policy_t         policy[NGX_HTTP_RUNCOACH_CARRIERS];
-    ngx_str_t                     cookie;         /* __session_<suffix> */
-    unsigned                      clerk:1;
-    unsigned                      internal_user:1;
-} ngx_http_runcoach_issuer_t;
-
-
-/* the parameters of runcoach_issuer as they were written */
-
-typedef struct {
-    ngx_str_t                     publishable_key;
-    ngx_str_t                     issuer;
-    ngx_str_t                     jwks;
-    ngx_str_t                     jwks_url;
-    ngx_str_t                     key;
-    ngx_str_t                     parties;
-    ngx_str_t                     audience;
-    ngx_str_t                     azp;
-    ngx_str_t                     leeway;
-    ngx_str_t                     max_lifetime;
-    ngx_str_t                     user;
-} ngx_http_runcoach_issuer_params_t;
-
-
-typedef struct {
-    ngx_array_t                   issuers;     /* ngx_http_runcoach_issuer_t */
-    ngx_str_t                     session_cookie;
-    ngx_str_t                     session_prefix;
-} ngx_http_runcoach_auth_main_conf_t;
-
-
-typedef struct ngx_http_runcoach_auth_ctx_s  ngx_http_runcoach_auth_ctx_t;
-typedef struct ngx_http_runcoach_methods_s   ngx_http_runcoach_methods_t;
-
-
-typedef ngx_int_t (*ngx_http_runcoach_auth_step_pt)(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
-
-
-struct ngx_http_runcoach_methods_s {
-    ngx_array_t                     issuers;   /* pointers to them */
-    ngx_http_runcoach_auth_step_pt  steps[NGX_HTTP_RUNCOACH_AUTH_STEPS];
-    ngx_uint_t                      nsteps;
-};
-
-
-typedef struct {
-    ngx_array_t                  *names;       /* ngx_str_t */
-    ngx_http_runcoach_methods_t  *methods;     /* what the names mean */
-    ngx_uint_t                    fallback;
-} ngx_http_runcoach_auth_loc_conf_t;
-
-
-struct ngx_http_runcoach_auth_ctx_s {
-    ngx_http_request_t                 *request;
-    const ngx_http_runcoach_methods_t  *methods;
-    ngx_uint_t                          fallback;
-    ngx_uint_t                          step;
-    ngx_int_t                           verdict;
-
-    ngx_runcoach_redis_cmd_t           *cmd;
-    ngx_uint_t                          pending;      /* a fetch of keys */
-
-    ngx_str_t                           reason;
-
-    /* set when the verdict is NGX_OK and only then */
-
-    ngx_str_t                           method;
-    ngx_str_t                           user;
-    ngx_str_t                           clerk_user_id;
-    ngx_str_t                           user_id;
-    ngx_str_t                           session_id;
-
-    ngx_str_t                           session_user; /* as Redis has it */
-    ngx_int_t                           session_rc;
-
-    unsigned                            decided:1;
-    unsigned                            fetched:1;
-    unsigned                            forced:1;
-    unsigned                            asked:1;      /* Redis */
-    unsigned                            refused:1;
-    unsigned                            unavailable:1;
-};
-
-
+static ngx_int_t ngx_http_runcoach_auth_preaccess_handler(
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_runcoach_auth_handler(ngx_http_request_t *r);
 static ngx_http_runcoach_auth_ctx_t *ngx_http_runcoach_auth_get_ctx(
     ngx_http_request_t *r, const ngx_http_runcoach_auth_loc_conf_t *alcf);
 static ngx_int_t ngx_http_runcoach_auth_run(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx);
+static ngx_uint_t ngx_http_runcoach_auth_go_on(
+    ngx_http_runcoach_auth_ctx_t *ctx);
+static ngx_uint_t ngx_http_runcoach_auth_anonymous(
+    ngx_http_runcoach_auth_ctx_t *ctx);
 static ngx_int_t ngx_http_runcoach_auth_decide(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_int_t verdict);
-static ngx_int_t ngx_http_runcoach_auth_challenge(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
-static ngx_int_t ngx_http_runcoach_auth_refuse(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, const char *reason);
-static ngx_int_t ngx_http_runcoach_auth_unavailable(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, const char *reason);
+    ngx_http_runcoach_auth_ctx_t *ctx, ngx_int_t rc);
+static ngx_int_t ngx_http_runcoach_auth_header_filter(ngx_http_request_t *r);
 static void ngx_http_runcoach_auth_cleanup(void *data);
-
-static ngx_int_t ngx_http_runcoach_auth_token(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
-static ngx_int_t ngx_http_runcoach_auth_find_token(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_str_t *token,
-    ngx_http_runcoach_carrier_e *carrier);
-static ngx_int_t ngx_http_runcoach_auth_bearer(ngx_http_request_t *r,
-    ngx_str_t *token);
-static ngx_int_t ngx_http_runcoach_auth_verify(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_carrier_e carrier);
-static ngx_int_t ngx_http_runcoach_auth_signature(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_issuer_t *issuer);
-static ngx_http_runcoach_issuer_t *ngx_http_runcoach_auth_issuer(
-    const ngx_http_runcoach_methods_t *methods, runcoach_jwt_t *jwt);
-static ngx_int_t ngx_http_runcoach_auth_identify(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_issuer_t *issuer);
-static ngx_int_t ngx_http_runcoach_auth_copy(ngx_http_request_t *r,
-    ngx_str_t *dst, runcoach_str_t *src);
-
-static ngx_int_t ngx_http_runcoach_auth_session(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
-static ngx_int_t ngx_http_runcoach_auth_session_send(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_str_t *id);
-static void ngx_http_runcoach_auth_session_reply(void *data,
-    redisReply *reply);
-static ngx_int_t ngx_http_runcoach_auth_session_verdict(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
-
 static ngx_int_t ngx_http_runcoach_auth_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-
+static ngx_int_t ngx_http_runcoach_auth_claim_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static void *ngx_http_runcoach_auth_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_runcoach_auth_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_runcoach_auth_create_loc_conf(ngx_conf_t *cf);
-static char *ngx_http_runcoach_auth_merge_loc_conf(ngx_conf_t *cf,
-    void *parent, void *child);
+static char *ngx_http_runcoach_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
 static char *ngx_http_runcoach_auth_resolve(ngx_conf_t *cf,
     ngx_http_runcoach_auth_loc_conf_t *conf);
-static ngx_http_runcoach_issuer_t *ngx_http_runcoach_auth_known_issuer(
-    ngx_http_runcoach_auth_main_conf_t *amcf, ngx_str_t *name);
-
+static char *ngx_http_runcoach_auth_method(ngx_conf_t *cf,
+    ngx_http_runcoach_methods_t *methods, ngx_str_t *name);
+static char *ngx_http_runcoach_auth_optional(ngx_conf_t *cf,
+    ngx_http_runcoach_methods_t *methods, ngx_str_t *name);
+static ngx_http_runcoach_methods_t *ngx_http_runcoach_auth_unique(
+    ngx_conf_t *cf, ngx_http_runcoach_methods_t *methods);
 static char *ngx_http_runcoach_issuer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_runcoach_issuer_params(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_params_t *params);
-static char *ngx_http_runcoach_issuer_publishable_key(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params);
-static char *ngx_http_runcoach_issuer_policy(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params);
-static char *ngx_http_runcoach_issuer_azp(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer, runcoach_jwt_policy_t *policy,
-    ngx_str_t *azp);
-static char *ngx_http_runcoach_issuer_time(ngx_conf_t *cf, const char *name,
-    ngx_str_t *value, time_t *seconds);
-static const runcoach_str_t *ngx_http_runcoach_issuer_list(ngx_conf_t *cf,
-    ngx_str_t *value, size_t *n);
-static char *ngx_http_runcoach_issuer_keys(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params);
-static char *ngx_http_runcoach_issuer_default_url(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_params_t *params);
 static char *ngx_http_runcoach_session(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_runcoach_auth_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_runcoach_auth_sources(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_http_runcoach_sources_t *ngx_http_runcoach_auth_list(ngx_conf_t *cf,
+    ngx_str_t *value, ngx_uint_t n);
+static ngx_int_t ngx_http_runcoach_auth_join(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_str_t *value, ngx_uint_t n);
+static char *ngx_http_runcoach_auth_source(ngx_conf_t *cf,
+    ngx_http_runcoach_sources_t *sources, ngx_str_t *value);
+static char *ngx_http_runcoach_claim(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static ngx_http_runcoach_claim_t *ngx_http_runcoach_auth_add_claim(
+    ngx_conf_t *cf, ngx_http_runcoach_auth_main_conf_t *amcf, ngx_str_t *name);
+static ngx_int_t ngx_http_runcoach_auth_path(ngx_conf_t *cf,
+    runcoach_jwt_path_t *path, ngx_str_t *text, const char *separator);
 static ngx_int_t ngx_http_runcoach_auth_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_http_runcoach_auth_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_runcoach_auth_claims(ngx_conf_t *cf,
+    ngx_http_runcoach_auth_main_conf_t *amcf);
+static ngx_int_t ngx_http_runcoach_auth_digests(ngx_conf_t *cf,
+    ngx_http_runcoach_auth_main_conf_t *amcf);
+static ngx_int_t ngx_http_runcoach_auth_digest_claims(EVP_MD_CTX *md,
+    ngx_array_t *claims);
 
 
 static ngx_conf_enum_t  ngx_http_runcoach_fallback[] = {
@@ -222,6 +110,20 @@ static ngx_command_t  ngx_http_runcoach_auth_commands[] = {
       0,
       NULL },
 
+    { ngx_string("runcoach_claim"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_http_runcoach_claim,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("runcoach_auth_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_runcoach_auth_cache,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("runcoach_auth"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LMT_CONF
                         |NGX_CONF_1MORE,
@@ -238,6 +140,14 @@ static ngx_command_t  ngx_http_runcoach_auth_commands[] = {
       offsetof(ngx_http_runcoach_auth_loc_conf_t, fallback),
       &ngx_http_runcoach_fallback },
 
+    { ngx_string("runcoach_auth_token"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_HTTP_LMT_CONF
+                        |NGX_CONF_1MORE,
+      ngx_http_runcoach_auth_sources,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -247,7 +157,7 @@ static ngx_http_module_t  ngx_http_runcoach_auth_module_ctx = {
     ngx_http_runcoach_auth_init,             /* postconfiguration */
 
     ngx_http_runcoach_auth_create_main_conf, /* create main configuration */
-    NULL,                                    /* init main configuration */
+    ngx_http_runcoach_auth_init_main_conf,   /* init main configuration */
 
     NULL,                                    /* create server configuration */
     NULL,                                    /* merge server configuration */
@@ -259,16 +169,16 @@ static ngx_http_module_t  ngx_http_runcoach_auth_module_ctx = {
 
 ngx_module_t  ngx_http_runcoach_auth_module = {
     NGX_MODULE_V1,
-    &ngx_http_runcoach_auth_module_ctx,    /* module context */
-    ngx_http_runcoach_auth_commands,       /* module directives */
-    NGX_HTTP_MODULE,                       /* module type */
-    NULL,                                  /* init master */
-    NULL,                                  /* init module */
-    NULL,                                  /* init process */
-    NULL,                                  /* init thread */
-    NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
-    NULL,                                  /* exit master */
+    &ngx_http_runcoach_auth_module_ctx,      /* module context */
+    ngx_http_runcoach_auth_commands,         /* module directives */
+    NGX_HTTP_MODULE,                         /* module type */
+    NULL,                                    /* init master */
+    NULL,                                    /* init module */
+    ngx_http_runcoach_verdict_init_process,  /* init process */
+    NULL,                                    /* init thread */
+    NULL,                                    /* exit thread */
+    ngx_http_runcoach_verdict_exit_process,  /* exit process */
+    NULL,                                    /* exit master */
     NGX_MODULE_V1_PADDING
 };
 
@@ -305,8 +215,62 @@ static ngx_http_variable_t  ngx_http_runcoach_auth_vars[] = {
       offsetof(ngx_http_runcoach_auth_ctx_t, session_id),
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("runcoach_auth_cache"), NULL,
+      ngx_http_runcoach_auth_variable,
+      offsetof(ngx_http_runcoach_auth_ctx_t, cached),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
 };
+
+
+/* nginx keeps their first value, which may have a token in it */
+
+static ngx_str_t  ngx_http_runcoach_auth_stale[NGX_HTTP_RUNCOACH_STALE] = {
+    ngx_string("request_uri"),
+    ngx_string("request")
+};
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+
+
+/* of the organization in which a person acts, if the configuration asks */
+
+static struct {
+    ngx_str_t           name;
+    runcoach_jwt_org_e  what;
+} ngx_http_runcoach_auth_org[] = {
+    { ngx_string("runcoach_org_id"), RUNCOACH_JWT_ORG_ID },
+    { ngx_string("runcoach_org_slug"), RUNCOACH_JWT_ORG_SLUG },
+    { ngx_string("runcoach_org_role"), RUNCOACH_JWT_ORG_ROLE },
+    { ngx_string("runcoach_org_permissions"), RUNCOACH_JWT_ORG_PERMISSIONS },
+    { ngx_null_string, 0 }
+};
+
+
+/* before limit_req, which may refuse and log: see the phase's handlers below */
+
+static ngx_int_t
+ngx_http_runcoach_auth_preaccess_handler(ngx_http_request_t *r)
+{
+    ngx_http_runcoach_auth_ctx_t       *ctx;
+    ngx_http_runcoach_auth_loc_conf_t  *alcf;
+
+    alcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_auth_module);
+
+    if (!alcf->sources->query || alcf->methods == NULL || r != r->main) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_runcoach_auth_get_ctx(r, alcf);
+
+    if (ctx == NULL || ngx_http_runcoach_auth_query(r, ctx) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_DECLINED;
+}
 
 
 static ngx_int_t
@@ -331,7 +295,7 @@ ngx_http_runcoach_auth_handler(ngx_http_request_t *r)
     }
 
     if (ctx->decided) {
-        return ngx_http_runcoach_auth_decide(r, ctx, ctx->verdict);
+        return ngx_http_runcoach_auth_decide(r, ctx, ctx->rc);
     }
 
     return ngx_http_runcoach_auth_run(r, ctx);
@@ -347,7 +311,9 @@ static ngx_http_runcoach_auth_ctx_t *
 ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
     const ngx_http_runcoach_auth_loc_conf_t *alcf)
 {
-    ngx_http_runcoach_auth_ctx_t  *ctx;
+    ngx_str_t                        name, token;
+    ngx_http_runcoach_auth_ctx_t    *ctx;
+    ngx_http_runcoach_challenge_e    challenge;
 
     ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
                                     ngx_http_runcoach_auth_cleanup);
@@ -360,17 +326,29 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
         }
 
     } else if (ctx->methods == alcf->methods
+               && ctx->sources == alcf->sources
                && ctx->fallback == alcf->fallback)
     {
         return ctx;
 
     } else {
         ngx_http_runcoach_auth_cleanup(ctx);
+
+        name = ctx->query_name;
+        token = ctx->query_token;
+        challenge = ctx->challenge;
+
         ngx_memzero(ctx, sizeof(ngx_http_runcoach_auth_ctx_t));
+
+        ctx->challenge = challenge;
+
+        ctx->query_name = name;
+        ctx->query_token = token;
     }
 
     ctx->request = r;
     ctx->methods = alcf->methods;
+    ctx->sources = alcf->sources;
     ctx->fallback = alcf->fallback;
 
     return ctx;
@@ -385,11 +363,7 @@ ngx_http_runcoach_auth_run(ngx_http_request_t *r,
 
     for ( /* void */ ; ctx->step < ctx->methods->nsteps; ctx->step++) {
 
-        if (ctx->step > 0
-            && (ctx->fallback == NGX_HTTP_RUNCOACH_FALLBACK_NEVER
-                || (ctx->fallback == NGX_HTTP_RUNCOACH_FALLBACK_MISSING
-                    && (ctx->refused || ctx->unavailable))))
-        {
+        if (ctx->step > 0 && !ngx_http_runcoach_auth_go_on(ctx)) {
             break;
         }
 
@@ -425,60 +399,112 @@ ngx_http_runcoach_auth_run(ngx_http_request_t *r,
         ngx_str_set(&ctx->reason, "credentials-missing");
     }
 
-    return ngx_http_runcoach_auth_decide(r, ctx, NGX_HTTP_UNAUTHORIZED);
+    return ngx_http_runcoach_auth_decide(r, ctx,
+                                         ngx_http_runcoach_auth_anonymous(ctx)
+                                         ? NGX_DECLINED
+                                         : NGX_HTTP_UNAUTHORIZED);
+}
+
+
+static ngx_uint_t
+ngx_http_runcoach_auth_go_on(ngx_http_runcoach_auth_ctx_t *ctx)
+{
+    if (ctx->last) {
+        return 0;
+    }
+
+    switch (ctx->fallback) {
+
+    case NGX_HTTP_RUNCOACH_FALLBACK_INVALID:
+        return 1;
+
+    case NGX_HTTP_RUNCOACH_FALLBACK_MISSING:
+        return !ctx->refused && !ctx->unavailable;
+
+    default: /* NGX_HTTP_RUNCOACH_FALLBACK_NEVER */
+        return 0;
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_runcoach_auth_anonymous(ngx_http_runcoach_auth_ctx_t *ctx)
+{
+    switch (ctx->methods->optional) {
+
+    case NGX_HTTP_RUNCOACH_OPTIONAL_ANY:
+        return 1;
+
+    case NGX_HTTP_RUNCOACH_OPTIONAL_MISSING:
+        return !ctx->refused;
+
+    default: /* NGX_HTTP_RUNCOACH_OPTIONAL_NO */
+        return 0;
+    }
 }
 
 
 static ngx_int_t
 ngx_http_runcoach_auth_decide(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_int_t verdict)
+    ngx_http_runcoach_auth_ctx_t *ctx, ngx_int_t rc)
 {
     ctx->decided = 1;
-    ctx->verdict = verdict;
+    ctx->rc = rc;
 
-    if (verdict == NGX_HTTP_UNAUTHORIZED) {
-        return ngx_http_runcoach_auth_challenge(r, ctx);
+    if (rc == NGX_HTTP_UNAUTHORIZED) {
+        ctx->challenge = ctx->refused ? NGX_HTTP_RUNCOACH_CHALLENGE_INVALID
+                                      : NGX_HTTP_RUNCOACH_CHALLENGE_MISSING;
     }
 
-    return verdict;
+    return rc;
 }
 
 
-/* RFC 6750 section 3: no error code if no credentials were presented */
+/*
+ * RFC 6750 section 3: no error code if no credentials were presented.  Only a
+ * 401 has a challenge, and what becomes of ours is known here: an error page
+ * or another access module may have changed it.
+ */
 
 static ngx_int_t
-ngx_http_runcoach_auth_challenge(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx)
+ngx_http_runcoach_auth_header_filter(ngx_http_request_t *r)
 {
-    ngx_table_elt_t  *h;
+    ngx_table_elt_t               *h;
+    ngx_http_runcoach_auth_ctx_t  *ctx;
 
-    h = r->headers_out.www_authenticate;
-
-    if (h == NULL) {
-        h = ngx_list_push(&r->headers_out.headers);
-        if (h == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ngx_http_runcoach_header_init(h);
-        r->headers_out.www_authenticate = h;
+    if (r->headers_out.status != NGX_HTTP_UNAUTHORIZED || r != r->main) {
+        return ngx_http_next_header_filter(r);
     }
+
+    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
+                                    ngx_http_runcoach_auth_cleanup);
+
+    if (ctx == NULL || ctx->challenge == NGX_HTTP_RUNCOACH_CHALLENGE_NONE) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_runcoach_header_init(h);
 
     h->hash = 1;
     ngx_str_set(&h->key, "WWW-Authenticate");
 
-    if (ctx->refused) {
+    if (ctx->challenge == NGX_HTTP_RUNCOACH_CHALLENGE_INVALID) {
         ngx_str_set(&h->value, "Bearer error=\"invalid_token\"");
 
     } else {
         ngx_str_set(&h->value, "Bearer");
     }
 
-    return NGX_HTTP_UNAUTHORIZED;
+    return ngx_http_next_header_filter(r);
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_runcoach_auth_refuse(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx, const char *reason)
 {
@@ -494,7 +520,7 @@ ngx_http_runcoach_auth_refuse(ngx_http_request_t *r,
 
 /* what is missing has been logged where it was noticed, once */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_runcoach_auth_unavailable(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx, const char *reason)
 {
@@ -521,424 +547,6 @@ ngx_http_runcoach_auth_cleanup(void *data)
 
 
 static ngx_int_t
-ngx_http_runcoach_auth_token(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx)
-{
-    ngx_int_t                     rc;
-    ngx_str_t                     token;
-    runcoach_jwt_t               *jwt;
-    runcoach_jwt_rc_e             parsed;
-    ngx_http_runcoach_carrier_e   carrier;
-
-    if (ngx_http_runcoach_auth_find_token(r, ctx, &token, &carrier)
-        != NGX_OK)
-    {
-        return NGX_DECLINED;
-    }
-
-    parsed = runcoach_jwt_parse(&jwt, token.data, token.len);
-
-    if (parsed == RUNCOACH_JWT_NO_MEMORY) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (parsed != RUNCOACH_JWT_OK) {
-        return ngx_http_runcoach_auth_refuse(r, ctx,
-                                             runcoach_jwt_reason(parsed));
-    }
-
-    rc = ngx_http_runcoach_auth_verify(r, ctx, jwt, carrier);
-
-    runcoach_jwt_free(jwt);
-
-    return rc;
-}
-
-
-/* the header wins: unlike the cookie it is never sent without intent */
-
-static ngx_int_t
-ngx_http_runcoach_auth_find_token(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_str_t *token,
-    ngx_http_runcoach_carrier_e *carrier)
-{
-    ngx_uint_t                    i;
-    ngx_http_runcoach_issuer_t  **issuer;
-
-    static ngx_str_t  session = ngx_string("__session");
-
-    if (ngx_http_runcoach_auth_bearer(r, token) == NGX_OK) {
-        *carrier = NGX_HTTP_RUNCOACH_HEADER;
-        return NGX_OK;
-    }
-
-    *carrier = NGX_HTTP_RUNCOACH_COOKIE;
-    issuer = ctx->methods->issuers.elts;
-
-    for (i = 0; i < ctx->methods->issuers.nelts; i++) {
-
-        if (issuer[i]->cookie.len != 0
-            && ngx_http_runcoach_cookie(r, &issuer[i]->cookie, token) == NGX_OK
-            && token->len != 0)
-        {
-            return NGX_OK;
-        }
-    }
-
-    if (ngx_http_runcoach_cookie(r, &session, token) == NGX_OK
-        && token->len != 0)
-    {
-        return NGX_OK;
-    }
-
-    return NGX_DECLINED;
-}
-
-
-/* RFC 9110 section 11.1: the scheme is case-insensitive */
-
-static ngx_int_t
-ngx_http_runcoach_auth_bearer(ngx_http_request_t *r, ngx_str_t *token)
-{
-    u_char           *p, *last;
-    ngx_table_elt_t  *h;
-
-    h = r->headers_in.authorization;
-
-    if (h == NULL
-        || h->value.len < sizeof("Bearer ") - 1
-        || ngx_strncasecmp(h->value.data, (u_char *) "Bearer ",
-                           sizeof("Bearer ") - 1)
-           != 0)
-    {
-        return NGX_DECLINED;
-    }
-
-    p = h->value.data + sizeof("Bearer ") - 1;
-    last = h->value.data + h->value.len;
-
-    while (p < last && *p == ' ') {
-        p++;
-    }
-
-    token->data = p;
-    token->len = last - p;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_verify(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_carrier_e carrier)
-{
-    ngx_int_t                    rc;
-    runcoach_jwt_rc_e            checked;
-    ngx_http_runcoach_issuer_t  *issuer;
-
-    issuer = ngx_http_runcoach_auth_issuer(ctx->methods, jwt);
-
-    if (issuer == NULL) {
-        return ngx_http_runcoach_auth_refuse(r, ctx,
-                                     runcoach_jwt_reason(RUNCOACH_JWT_ISSUER));
-    }
-
-    checked = runcoach_jwt_check_claims(jwt, &issuer->policy[carrier],
-                                        ngx_time());
-
-    if (checked != RUNCOACH_JWT_OK) {
-        return ngx_http_runcoach_auth_refuse(r, ctx,
-                                             runcoach_jwt_reason(checked));
-    }
-
-    rc = ngx_http_runcoach_auth_signature(r, ctx, jwt, issuer);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    return ngx_http_runcoach_auth_identify(r, ctx, jwt, issuer);
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_signature(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_issuer_t *issuer)
-{
-    ngx_int_t               rc;
-    runcoach_jwt_rc_e       checked;
-    const runcoach_jwks_t  *set;
-
-    set = ngx_http_runcoach_keys_get(issuer->keys);
-
-    if (set == NULL) {
-
-        if (ctx->fetched) {
-            return ngx_http_runcoach_auth_unavailable(r, ctx,
-                                                      "keys-unavailable");
-        }
-
-        ctx->fetched = 1;
-
-        rc = ngx_http_runcoach_keys_fetch(r, issuer->keys, 0, &ctx->pending);
-
-        return rc == NGX_DECLINED
-               ? ngx_http_runcoach_auth_unavailable(r, ctx, "keys-unavailable")
-               : rc == NGX_ERROR ? NGX_HTTP_INTERNAL_SERVER_ERROR
-               : rc;
-    }
-
-    checked = runcoach_jwt_check_signature(jwt, set, issuer->policy[0].algs);
-
-    if (checked == RUNCOACH_JWT_UNKNOWN_KEY && !ctx->forced) {
-        ctx->forced = 1;
-
-        rc = ngx_http_runcoach_keys_fetch(r, issuer->keys, 1, &ctx->pending);
-
-        if (rc != NGX_DECLINED) {
-            return rc == NGX_ERROR ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
-        }
-    }
-
-    if (checked == RUNCOACH_JWT_UNKNOWN_KEY
-        && ngx_http_runcoach_keys_failed(issuer->keys))
-    {
-        /* it may be a new one: nobody could tell */
-
-        return ngx_http_runcoach_auth_unavailable(r, ctx, "keys-unavailable");
-    }
-
-    if (checked != RUNCOACH_JWT_OK) {
-        return ngx_http_runcoach_auth_refuse(r, ctx,
-                                             runcoach_jwt_reason(checked));
-    }
-
-    ngx_http_runcoach_keys_refresh(r, issuer->keys);
-
-    return NGX_OK;
-}
-
-
-/* exactly one issuer of the location, before any key is looked up */
-
-static ngx_http_runcoach_issuer_t *
-ngx_http_runcoach_auth_issuer(const ngx_http_runcoach_methods_t *methods,
-    runcoach_jwt_t *jwt)
-{
-    ngx_uint_t                    i;
-    runcoach_str_t                iss, *name;
-    ngx_http_runcoach_issuer_t  **issuer;
-
-    if (!runcoach_jwt_claim(jwt, "iss", &iss)) {
-        return NULL;
-    }
-
-    issuer = methods->issuers.elts;
-
-    for (i = 0; i < methods->issuers.nelts; i++) {
-        name = &issuer[i]->policy[0].issuer;
-
-        if (name->len == iss.len
-            && ngx_memcmp(name->data, iss.data, iss.len) == 0)
-        {
-            return issuer[i];
-        }
-    }
-
-    return NULL;
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_identify(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, runcoach_jwt_t *jwt,
-    ngx_http_runcoach_issuer_t *issuer)
-{
-    ngx_str_t       user, sid;
-    runcoach_str_t  value;
-
-    if (!runcoach_jwt_claim(jwt, "sub", &value)
-        || (issuer->internal_user
-            && ngx_atoi((u_char *) value.data, value.len) <= 0))
-    {
-        return ngx_http_runcoach_auth_refuse(r, ctx,
-                                   runcoach_jwt_reason(RUNCOACH_JWT_SUBJECT));
-    }
-
-    if (ngx_http_runcoach_auth_copy(r, &user, &value) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (!runcoach_jwt_claim(jwt, "sid", &value)) {
-        value.len = 0;
-    }
-
-    if (ngx_http_runcoach_auth_copy(r, &sid, &value) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ctx->method = issuer->name;
-    ctx->user = user;
-    ctx->session_id = sid;
-
-    if (issuer->internal_user) {
-        ctx->user_id = user;
-
-    } else if (issuer->clerk) {
-        ctx->clerk_user_id = user;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_copy(ngx_http_request_t *r, ngx_str_t *dst,
-    runcoach_str_t *src)
-{
-    ngx_str_null(dst);
-
-    if (src->len == 0) {
-        return NGX_OK;
-    }
-
-    dst->data = ngx_pnalloc(r->pool, src->len);
-    if (dst->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    ngx_memcpy(dst->data, src->data, src->len);
-    dst->len = src->len;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_session(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx)
-{
-    ngx_str_t                            id;
-    ngx_http_runcoach_auth_main_conf_t  *amcf;
-
-    if (ctx->asked) {
-        return ngx_http_runcoach_auth_session_verdict(r, ctx);
-    }
-
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_auth_module);
-
-    if (ngx_http_runcoach_redis(r) == NULL
-        || ngx_http_runcoach_cookie(r, &amcf->session_cookie, &id) != NGX_OK)
-    {
-        return NGX_DECLINED;
-    }
-
-    if (!runcoach_session_valid_id(id.data, id.len)) {
-        return ngx_http_runcoach_auth_refuse(r, ctx, "session-id-malformed");
-    }
-
-    return ngx_http_runcoach_auth_session_send(r, ctx, &id);
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_session_send(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx, ngx_str_t *id)
-{
-    ngx_str_t                            argv[2], *key;
-    ngx_http_runcoach_auth_main_conf_t  *amcf;
-
-    amcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_auth_module);
-    key = &argv[1];
-
-    ngx_str_set(&argv[0], "GET");
-
-    key->len = amcf->session_prefix.len + id->len;
-    key->data = ngx_pnalloc(r->pool, key->len);
-    if (key->data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_sprintf(key->data, "%V%V", &amcf->session_prefix, id);
-
-    ctx->session_user.data = ngx_pnalloc(r->pool, RUNCOACH_SESSION_USER);
-    if (ctx->session_user.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ctx->cmd = ngx_runcoach_redis_send(ngx_http_runcoach_redis(r), 2, argv,
-                                       ngx_http_runcoach_auth_session_reply,
-                                       ctx);
-    if (ctx->cmd == NULL) {
-        return ngx_http_runcoach_auth_unavailable(r, ctx,
-                                                  "session-store-unavailable");
-    }
-
-    ctx->asked = 1;
-
-    return ngx_http_runcoach_await(r);
-}
-
-
-static void
-ngx_http_runcoach_auth_session_reply(void *data, redisReply *reply)
-{
-    ngx_http_runcoach_auth_ctx_t  *ctx = data;
-
-    ctx->cmd = NULL;
-
-    if (reply == NULL) {
-        ctx->session_rc = NGX_ERROR;
-
-    } else if (reply->type == REDIS_REPLY_ERROR) {
-
-        /* a key of another type is no session; the rest is Redis' trouble */
-
-        ctx->session_rc = (ngx_strncmp(reply->str, "WRONGTYPE", 9) == 0)
-                          ? NGX_OK : NGX_ERROR;
-
-    } else if (reply->type == REDIS_REPLY_STRING) {
-        ctx->session_user.len = runcoach_session_user(ctx->session_user.data,
-                                                      (u_char *) reply->str,
-                                                      reply->len);
-        ctx->session_rc = NGX_OK;
-
-    } else {
-        ctx->session_rc = NGX_DECLINED;
-    }
-
-    ngx_http_runcoach_wake(ctx->request);
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_auth_session_verdict(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx)
-{
-    if (ctx->session_rc == NGX_ERROR) {
-        return ngx_http_runcoach_auth_unavailable(r, ctx,
-                                                  "session-store-unavailable");
-    }
-
-    if (ctx->session_rc == NGX_DECLINED) {
-        return ngx_http_runcoach_auth_refuse(r, ctx, "session-unknown");
-    }
-
-    if (ctx->session_user.len == 0) {
-        return ngx_http_runcoach_auth_refuse(r, ctx, "session-malformed");
-    }
-
-    ngx_str_set(&ctx->method, "session");
-    ctx->user = ctx->session_user;
-    ctx->user_id = ctx->session_user;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
 ngx_http_runcoach_auth_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
@@ -957,6 +565,29 @@ ngx_http_runcoach_auth_variable(ngx_http_request_t *r,
 }
 
 
+static ngx_int_t
+ngx_http_runcoach_auth_claim_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                      value;
+    ngx_http_runcoach_auth_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
+                                    ngx_http_runcoach_auth_cleanup);
+
+    if (ctx == NULL || ctx->verdict == NULL) {
+        return ngx_http_runcoach_set_variable(v, NULL, 0);
+    }
+
+    ngx_http_runcoach_verdict_value(ctx->verdict,
+                                    NGX_HTTP_RUNCOACH_VALUE_CLAIMS + data,
+                                    &value);
+
+    return ngx_http_runcoach_set_variable(v, value.len ? value.data : NULL,
+                                          value.len);
+}
+
+
 static void *
 ngx_http_runcoach_auth_create_main_conf(ngx_conf_t *cf)
 {
@@ -967,17 +598,40 @@ ngx_http_runcoach_auth_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
-    if (ngx_array_init(&amcf->issuers, cf->pool, 4,
-                       sizeof(ngx_http_runcoach_issuer_t))
-        != NGX_OK)
+    if (ngx_http_runcoach_issuers_init(cf, &amcf->issuers) != NGX_OK
+        || ngx_array_init(&amcf->methods, cf->pool, 4,
+                          sizeof(ngx_http_runcoach_methods_t *))
+           != NGX_OK
+        || ngx_array_init(&amcf->sources, cf->pool, 4,
+                          sizeof(ngx_http_runcoach_sources_t *))
+           != NGX_OK
+        || ngx_array_init(&amcf->claims, cf->pool, 4,
+                          sizeof(ngx_http_runcoach_claim_t))
+           != NGX_OK)
     {
         return NULL;
     }
+
+    amcf->session_cache = NGX_CONF_UNSET_MSEC;
+    amcf->cache = NGX_CONF_UNSET_UINT;
+    amcf->entries = NGX_HTTP_RUNCOACH_AUTH_ENTRIES;
 
     ngx_str_set(&amcf->session_cookie, "session_id");
     ngx_str_set(&amcf->session_prefix, "session:");
 
     return amcf;
+}
+
+
+static char *
+ngx_http_runcoach_auth_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_runcoach_auth_main_conf_t  *amcf = conf;
+
+    ngx_conf_init_msec_value(amcf->session_cache, 5000);
+    ngx_conf_init_uint_value(amcf->cache, 1);
+
+    return NGX_CONF_OK;
 }
 
 
@@ -996,6 +650,7 @@ ngx_http_runcoach_auth_create_loc_conf(ngx_conf_t *cf)
      *
      *     alcf->names = NULL;
      *     alcf->methods = NULL;
+     *     alcf->sources = NULL;
      */
 
     alcf->fallback = NGX_CONF_UNSET_UINT;
@@ -1013,8 +668,25 @@ ngx_http_runcoach_auth_merge_loc_conf(ngx_conf_t *cf, void *parent,
 
     char  *rv;
 
+    static ngx_str_t  carriers[] = {
+        ngx_string("header"),
+        ngx_string("cookie")
+    };
+
     ngx_conf_merge_uint_value(conf->fallback, prev->fallback,
                               NGX_HTTP_RUNCOACH_FALLBACK_INVALID);
+
+    if (conf->sources == NULL) {
+        conf->sources = prev->sources;
+    }
+
+    if (conf->sources == NULL) {
+        conf->sources = ngx_http_runcoach_auth_list(cf, carriers, 2);
+
+        if (conf->sources == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
 
     if (conf->names != NULL) {
         return ngx_http_runcoach_auth_resolve(cf, conf);
@@ -1041,18 +713,14 @@ static char *
 ngx_http_runcoach_auth_resolve(ngx_conf_t *cf,
     ngx_http_runcoach_auth_loc_conf_t *conf)
 {
-    ngx_str_t                            *name;
-    ngx_uint_t                            i, n;
-    ngx_http_runcoach_issuer_t           *issuer, **p;
-    ngx_http_runcoach_methods_t          *methods;
-    ngx_http_runcoach_auth_main_conf_t   *amcf;
+    char                         *rv;
+    ngx_str_t                    *name;
+    ngx_uint_t                    i, n;
+    ngx_http_runcoach_methods_t  *methods;
 
     if (ngx_http_runcoach_names_off(conf->names)) {
         return NGX_CONF_OK;
     }
-
-    amcf = ngx_http_conf_get_module_main_conf(cf,
-                                              ngx_http_runcoach_auth_module);
 
     methods = ngx_pcalloc(cf->pool, sizeof(ngx_http_runcoach_methods_t));
     if (methods == NULL) {
@@ -1082,62 +750,155 @@ ngx_http_runcoach_auth_resolve(ngx_conf_t *cf,
             }
         }
 
-        if (ngx_http_runcoach_names_eq(&name[i], "session")) {
-            methods->steps[methods->nsteps++] = ngx_http_runcoach_auth_session;
-            continue;
+        rv = ngx_http_runcoach_auth_method(cf, methods, &name[i]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
         }
-
-        issuer = ngx_http_runcoach_auth_known_issuer(amcf, &name[i]);
-
-        if (issuer == NULL) {
-            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "unknown method \"%V\" in runcoach_auth, must be "
-                          "\"session\", \"off\" or the name of a "
-                          "runcoach_issuer", &name[i]);
-            return NGX_CONF_ERROR;
-        }
-
-        if (issuer->keys == NULL) {
-            continue;
-        }
-
-        if (methods->issuers.nelts == 0) {
-            methods->steps[methods->nsteps++] = ngx_http_runcoach_auth_token;
-        }
-
-        p = ngx_array_push(&methods->issuers);
-        if (p == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        *p = issuer;
     }
 
-    conf->methods = methods;
+    if (methods->optional != NGX_HTTP_RUNCOACH_OPTIONAL_NO
+        && conf->names->nelts == 1)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "no method in runcoach_auth, must be like "
+                      "\"runcoach_auth clerk session %V\"", &name[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    conf->methods = ngx_http_runcoach_auth_unique(cf, methods);
+
+    return conf->methods != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_runcoach_auth_method(ngx_conf_t *cf,
+    ngx_http_runcoach_methods_t *methods, ngx_str_t *name)
+{
+    ngx_str_t                            iss;
+    ngx_uint_t                           i;
+    ngx_http_runcoach_issuer_t          *issuer, **known, **p;
+    ngx_http_runcoach_auth_main_conf_t  *amcf;
+
+    if (ngx_http_runcoach_names_eq(name, "session")) {
+        methods->steps[methods->nsteps++] = ngx_http_runcoach_auth_session;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_runcoach_names_eq(name, "optional")
+        || ngx_http_runcoach_names_eq(name, "optional=any"))
+    {
+        return ngx_http_runcoach_auth_optional(cf, methods, name);
+    }
+
+    amcf = ngx_http_conf_get_module_main_conf(cf,
+                                              ngx_http_runcoach_auth_module);
+
+    issuer = ngx_http_runcoach_issuer_find(&amcf->issuers, name);
+
+    if (issuer == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "unknown method \"%V\" in runcoach_auth, must be "
+                      "\"session\", \"optional\", \"optional=any\", \"off\" "
+                      "or the name of a runcoach_issuer", name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (issuer->keys == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    if (methods->issuers.nelts == 0) {
+        methods->steps[methods->nsteps++] = ngx_http_runcoach_auth_token;
+    }
+
+    known = methods->issuers.elts;
+
+    for (i = 0; i < methods->issuers.nelts; i++) {
+
+        if (ngx_http_runcoach_issuer_overlaps(known[i], issuer)) {
+            iss.data = (u_char *) issuer->policy[0].issuer.data;
+            iss.len = issuer->policy[0].issuer.len;
+
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "issuers \"%V\" and \"%V\" in runcoach_auth are "
+                          "both \"%V\" and have an algorithm in common: "
+                          "they must differ by algorithms=",
+                          &known[i]->name, name, &iss);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    p = ngx_array_push(&methods->issuers);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *p = issuer;
 
     return NGX_CONF_OK;
 }
 
 
-static ngx_http_runcoach_issuer_t *
-ngx_http_runcoach_auth_known_issuer(ngx_http_runcoach_auth_main_conf_t *amcf,
-    ngx_str_t *name)
+static char *
+ngx_http_runcoach_auth_optional(ngx_conf_t *cf,
+    ngx_http_runcoach_methods_t *methods, ngx_str_t *name)
 {
-    ngx_uint_t                   i;
-    ngx_http_runcoach_issuer_t  *issuer;
+    if (methods->optional != NGX_HTTP_RUNCOACH_OPTIONAL_NO) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" in runcoach_auth is a second \"optional\"",
+                      name);
+        return NGX_CONF_ERROR;
+    }
 
-    issuer = amcf->issuers.elts;
+    methods->optional = ngx_http_runcoach_names_eq(name, "optional")
+                        ? NGX_HTTP_RUNCOACH_OPTIONAL_MISSING
+                        : NGX_HTTP_RUNCOACH_OPTIONAL_ANY;
 
-    for (i = 0; i < amcf->issuers.nelts; i++) {
+    return NGX_CONF_OK;
+}
 
-        if (issuer[i].name.len == name->len
-            && ngx_strncmp(issuer[i].name.data, name->data, name->len) == 0)
+
+/* locations which ask for the same are equal, so that a redirect keeps it */
+
+static ngx_http_runcoach_methods_t *
+ngx_http_runcoach_auth_unique(ngx_conf_t *cf,
+    ngx_http_runcoach_methods_t *methods)
+{
+    ngx_uint_t                           i;
+    ngx_http_runcoach_methods_t        **known, **p;
+    ngx_http_runcoach_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf,
+                                              ngx_http_runcoach_auth_module);
+    known = amcf->methods.elts;
+
+    for (i = 0; i < amcf->methods.nelts; i++) {
+
+        if (known[i]->nsteps == methods->nsteps
+            && known[i]->optional == methods->optional
+            && known[i]->issuers.nelts == methods->issuers.nelts
+            && ngx_memcmp(known[i]->steps, methods->steps,
+                          sizeof(methods->steps))
+               == 0
+            && ngx_memcmp(known[i]->issuers.elts, methods->issuers.elts,
+                          methods->issuers.nelts
+                          * sizeof(ngx_http_runcoach_issuer_t *))
+               == 0)
         {
-            return &issuer[i];
+            return known[i];
         }
     }
 
-    return NULL;
+    p = ngx_array_push(&amcf->methods);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = methods;
+
+    return methods;
 }
 
 
@@ -1146,459 +907,7 @@ ngx_http_runcoach_issuer(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_runcoach_auth_main_conf_t  *amcf = conf;
 
-    char                               *rv;
-    ngx_str_t                          *value;
-    ngx_http_runcoach_issuer_t         *issuer;
-    ngx_http_runcoach_issuer_params_t   params;
-
-    value = cf->args->elts;
-
-    if (ngx_http_runcoach_names_eq(&value[1], "session")
-        || ngx_http_runcoach_names_eq(&value[1], "off")
-        || ngx_strlchr(value[1].data, value[1].data + value[1].len, '=')
-           != NULL)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid name \"%V\" in runcoach_issuer, must be "
-                           "a word other than \"session\" and \"off\"",
-                           &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_http_runcoach_auth_known_issuer(amcf, &value[1]) != NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "duplicate runcoach_issuer \"%V\"", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    issuer = ngx_array_push(&amcf->issuers);
-    if (issuer == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(issuer, sizeof(ngx_http_runcoach_issuer_t));
-    ngx_memzero(&params, sizeof(ngx_http_runcoach_issuer_params_t));
-
-    issuer->name = value[1];
-    issuer->clerk = ngx_http_runcoach_names_eq(&value[1], "clerk");
-
-    rv = ngx_http_runcoach_issuer_params(cf, &params);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    if (params.publishable_key.len == 0 && params.issuer.len == 0
-        && (params.key.len != 0 || params.jwks_url.len != 0))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "runcoach_issuer \"%V\" has keys but no issuer: "
-                           "needs publishable_key= or issuer=", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (params.publishable_key.len == 0 && params.issuer.len == 0) {
-        ngx_conf_log_error(NGX_LOG_NOTICE, cf, 0,
-                           "runcoach_issuer \"%V\" is off: neither "
-                           "publishable_key= nor issuer= is set", &value[1]);
-        return NGX_CONF_OK;
-    }
-
-    rv = ngx_http_runcoach_issuer_publishable_key(cf, issuer, &params);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    rv = ngx_http_runcoach_issuer_policy(cf, issuer, &params);
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    return ngx_http_runcoach_issuer_keys(cf, issuer, &params);
-}
-
-
-static char *
-ngx_http_runcoach_issuer_params(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_params_t *params)
-{
-    ngx_http_runcoach_param_t  known[] = {
-        { "publishable_key", &params->publishable_key },
-        { "issuer", &params->issuer },
-        { "jwks", &params->jwks },
-        { "jwks_url", &params->jwks_url },
-        { "key", &params->key },
-        { "authorized_parties", &params->parties },
-        { "audience", &params->audience },
-        { "azp", &params->azp },
-        { "leeway", &params->leeway },
-        { "max_lifetime", &params->max_lifetime },
-        { "user", &params->user },
-        { NULL, NULL }
-    };
-
-    return ngx_http_runcoach_params(cf, 2, known);
-}
-
-
-/*
- * pk_test_ or pk_live_, then the base64 of the Frontend API's host and "$".
- * It gives the issuer and the suffix of Clerk's cookies.
- */
-
-static char *
-ngx_http_runcoach_issuer_publishable_key(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params)
-{
-    u_char      *p, *last, digest[20], suffix[28];
-    ssize_t      n;
-    ngx_str_t   *pk, host;
-    ngx_sha1_t   sha1;
-
-    pk = &params->publishable_key;
-
-    if (pk->len == 0) {
-        return NGX_CONF_OK;
-    }
-
-    if (pk->len <= 8
-        || (ngx_strncmp(pk->data, "pk_test_", 8) != 0
-            && ngx_strncmp(pk->data, "pk_live_", 8) != 0))
-    {
-        goto invalid;
-    }
-
-    host.data = ngx_pnalloc(cf->pool, runcoach_base64_decoded_max(pk->len));
-    if (host.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    n = runcoach_base64_decode_any(host.data, pk->data + 8, pk->len - 8);
-
-    if (n < 2 || host.data[n - 1] != '$') {
-        goto invalid;
-    }
-
-    host.len = n - 1;
-    last = host.data + host.len;
-
-    if (ngx_strlchr(host.data, last, '.') == NULL) {
-        goto invalid;
-    }
-
-    for (p = host.data; p < last; p++) {
-
-        if ((*p >= 'a' && *p <= 'z')
-            || (*p >= 'A' && *p <= 'Z')
-            || (*p >= '0' && *p <= '9')
-            || *p == '-' || *p == '.' || *p == ':')
-        {
-            continue;
-        }
-
-        goto invalid;
-    }
-
-    issuer->clerk = 1;
-
-    if (params->issuer.len == 0) {
-        params->issuer.len = sizeof("https://") - 1 + host.len;
-        params->issuer.data = ngx_pnalloc(cf->pool, params->issuer.len + 1);
-        if (params->issuer.data == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_sprintf(params->issuer.data, "https://%V%Z", &host);
-    }
-
-    ngx_sha1_init(&sha1);
-    ngx_sha1_update(&sha1, pk->data, pk->len);
-    ngx_sha1_final(digest, &sha1);
-
-    (void) runcoach_base64url_encode(suffix, digest, sizeof(digest));
-
-    issuer->cookie.len = sizeof("__session_") - 1 + 8;
-    issuer->cookie.data = ngx_pnalloc(cf->pool, issuer->cookie.len);
-    if (issuer->cookie.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_sprintf(issuer->cookie.data, "__session_%*s", (size_t) 8, suffix);
-
-    return NGX_CONF_OK;
-
-invalid:
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid publishable_key \"%V\" in runcoach_issuer, "
-                       "must be pk_test_... or pk_live_... as Clerk's "
-                       "dashboard shows it", pk);
-
-    return NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_runcoach_issuer_policy(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params)
-{
-    char                   *rv;
-    size_t                  i;
-    runcoach_jwt_policy_t  *policy;
-
-    policy = &issuer->policy[NGX_HTTP_RUNCOACH_HEADER];
-
-    policy->algs = RUNCOACH_ALG_RS256;
-    policy->issuer.data = params->issuer.data;
-    policy->issuer.len = params->issuer.len;
-    policy->leeway = 5;
-    policy->max_lifetime = 24 * 60 * 60;
-
-    rv = ngx_http_runcoach_issuer_time(cf, "leeway", &params->leeway,
-                                       &policy->leeway);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    rv = ngx_http_runcoach_issuer_time(cf, "max_lifetime",
-                                       &params->max_lifetime,
-                                       &policy->max_lifetime);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    policy->parties = ngx_http_runcoach_issuer_list(cf, &params->parties,
-                                                    &policy->nparties);
-    policy->audiences = ngx_http_runcoach_issuer_list(cf, &params->audience,
-                                                      &policy->naudiences);
-
-    if (policy->parties == NULL || policy->audiences == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    for (i = 0; i < policy->nparties; i++) {
-
-        if (ngx_strnstr((u_char *) policy->parties[i].data, "://",
-                        policy->parties[i].len)
-            == NULL)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid authorized_parties \"%V\" in "
-                               "runcoach_issuer, must be origins like "
-                               "https://app.example.com", &params->parties);
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    if (params->user.len != 0) {
-
-        if (!ngx_http_runcoach_names_eq(&params->user, "internal")) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid user \"%V\" in runcoach_issuer, "
-                               "must be \"internal\" or left out",
-                               &params->user);
-            return NGX_CONF_ERROR;
-        }
-
-        issuer->internal_user = 1;
-        policy->numeric_subject = 1;
-    }
-
-    if (params->azp.len != 0 && policy->nparties == 0
-        && ngx_http_runcoach_names_eq(&params->azp, "require"))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "azp \"require\" in runcoach_issuer \"%V\" needs "
-                           "authorized_parties=, with the origins it may be",
-                           &issuer->name);
-        return NGX_CONF_ERROR;
-    }
-
-    return ngx_http_runcoach_issuer_azp(cf, issuer, policy, &params->azp);
-}
-
-
-/*
- * Clerk leaves azp out of the cookie's token when the browser asked for a
- * document, so by default only the header's token must have one.
- */
-
-static char *
-ngx_http_runcoach_issuer_azp(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer, runcoach_jwt_policy_t *policy,
-    ngx_str_t *azp)
-{
-    ngx_uint_t              header, cookie;
-    runcoach_jwt_policy_t  *cookies;
-
-    header = 1;
-    cookie = 0;
-
-    if (azp->len == 0) {
-        /* void */
-
-    } else if (ngx_http_runcoach_names_eq(azp, "require")) {
-        cookie = 1;
-
-    } else if (ngx_http_runcoach_names_eq(azp, "if-present")) {
-        header = 0;
-
-    } else if (ngx_http_runcoach_names_eq(azp, "off")) {
-        policy->nparties = 0;
-
-    } else {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid azp \"%V\" in runcoach_issuer, must be "
-                           "\"require\", \"if-present\" or \"off\"", azp);
-        return NGX_CONF_ERROR;
-    }
-
-    cookies = &issuer->policy[NGX_HTTP_RUNCOACH_COOKIE];
-    *cookies = *policy;
-
-    policy->azp_required = header;
-    cookies->azp_required = cookie;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_runcoach_issuer_time(ngx_conf_t *cf, const char *name,
-    ngx_str_t *value, time_t *seconds)
-{
-    ngx_int_t  n;
-
-    if (value->len == 0) {
-        return NGX_CONF_OK;
-    }
-
-    n = ngx_parse_time(value, 1);
-
-    if (n == NGX_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid %s \"%V\" in runcoach_issuer, "
-                           "must be a time like 5s or 24h", name, value);
-        return NGX_CONF_ERROR;
-    }
-
-    *seconds = n;
-
-    return NGX_CONF_OK;
-}
-
-
-/* NULL: no memory, or an error that has been logged; "" has zero items */
-
-static const runcoach_str_t *
-ngx_http_runcoach_issuer_list(ngx_conf_t *cf, ngx_str_t *value, size_t *n)
-{
-    ngx_str_t       *item;
-    ngx_uint_t       i;
-    ngx_array_t     *list;
-    runcoach_str_t  *strings;
-
-    list = ngx_http_runcoach_list(cf, value);
-    if (list == NULL) {
-        return NULL;
-    }
-
-    if (value->len != 0 && list->nelts == 0) {
-
-        /* not the same as none: a check that was asked for must not vanish */
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "empty list \"%V\" in runcoach_issuer, must be "
-                           "like https://app.example.com,https://example.com",
-                           value);
-        return NULL;
-    }
-
-    strings = ngx_palloc(cf->pool, (list->nelts + 1) * sizeof(runcoach_str_t));
-    if (strings == NULL) {
-        return NULL;
-    }
-
-    item = list->elts;
-
-    for (i = 0; i < list->nelts; i++) {
-        strings[i].data = item[i].data;
-        strings[i].len = item[i].len;
-    }
-
-    *n = list->nelts;
-
-    return strings;
-}
-
-
-static char *
-ngx_http_runcoach_issuer_keys(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_t *issuer,
-    ngx_http_runcoach_issuer_params_t *params)
-{
-    char                *rv;
-    runcoach_jwks_t     *fixed;
-    runcoach_jwks_rc_e   rc;
-
-    fixed = NULL;
-
-    if (params->key.len != 0) {
-        rc = runcoach_jwks_from_pem(&fixed, params->key.data, params->key.len);
-
-        if (rc != RUNCOACH_JWKS_OK) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid key in runcoach_issuer \"%V\", must "
-                               "be a public RSA key of 2048 bits or more "
-                               "in PEM", &issuer->name);
-            return NGX_CONF_ERROR;
-        }
-
-    } else if (params->jwks.len == 0 || params->jwks.data[0] != '/') {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "runcoach_issuer \"%V\" has no keys: needs key= "
-                           "with a public key in PEM, or jwks= with an "
-                           "internal location like /_jwks/%V, not \"%V\"",
-                           &issuer->name, &issuer->name, &params->jwks);
-        return NGX_CONF_ERROR;
-
-    } else if (params->jwks_url.len == 0) {
-        rv = ngx_http_runcoach_issuer_default_url(cf, params);
-
-        if (rv != NGX_CONF_OK) {
-            return rv;
-        }
-    }
-
-    issuer->keys = ngx_http_runcoach_keys_create(cf, &issuer->name, fixed,
-                                                 &params->jwks,
-                                                 &params->jwks_url);
-
-    return issuer->keys != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_runcoach_issuer_default_url(ngx_conf_t *cf,
-    ngx_http_runcoach_issuer_params_t *params)
-{
-    ngx_str_t  *url;
-
-    url = &params->jwks_url;
-
-    url->len = params->issuer.len + sizeof("/.well-known/jwks.json") - 1;
-    url->data = ngx_pnalloc(cf->pool, url->len);
-    if (url->data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_sprintf(url->data, "%V/.well-known/jwks.json", &params->issuer);
-
-    return NGX_CONF_OK;
+    return ngx_http_runcoach_issuer_add(cf, &amcf->issuers);
 }
 
 
@@ -1607,13 +916,393 @@ ngx_http_runcoach_session(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_runcoach_auth_main_conf_t  *amcf = conf;
 
+    char       *rv;
+    ngx_int_t   ms;
+    ngx_str_t   cache;
+
     ngx_http_runcoach_param_t  known[] = {
         { "cookie", &amcf->session_cookie },
         { "prefix", &amcf->session_prefix },
+        { "cache", &cache },
         { NULL, NULL }
     };
 
-    return ngx_http_runcoach_params(cf, 1, known);
+    ngx_str_null(&cache);
+
+    rv = ngx_http_runcoach_params(cf, 1, known);
+
+    if (rv != NGX_CONF_OK || cache.len == 0) {
+        return rv;
+    }
+
+    ms = ngx_parse_time(&cache, 0);
+
+    if (ms == NGX_ERROR || ms > NGX_HTTP_RUNCOACH_AUTH_MAX_SESSION) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid cache \"%V\" in runcoach_session, must "
+                           "be a time up to 1h like 5s, or 0", &cache);
+        return NGX_CONF_ERROR;
+    }
+
+    amcf->session_cache = ms;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_runcoach_auth_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_runcoach_auth_main_conf_t  *amcf = conf;
+
+    ngx_int_t   n;
+    ngx_str_t  *value, entries;
+
+    if (amcf->cache != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_http_runcoach_names_eq(&value[1], "off")) {
+        amcf->cache = 0;
+        return NGX_CONF_OK;
+    }
+
+    amcf->cache = 1;
+
+    if (ngx_http_runcoach_names_eq(&value[1], "on")) {
+        return NGX_CONF_OK;
+    }
+
+    if (value[1].len > 8 && ngx_strncmp(value[1].data, "entries=", 8) == 0) {
+        entries.data = value[1].data + 8;
+        entries.len = value[1].len - 8;
+
+        n = ngx_atoi(entries.data, entries.len);
+
+        if (n > 0 && n <= NGX_HTTP_RUNCOACH_AUTH_MAX_ENTRIES) {
+            amcf->entries = n;
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\" in runcoach_auth_cache, must be "
+                       "\"on\", \"off\" or like entries=8192, up to %d",
+                       &value[1], NGX_HTTP_RUNCOACH_AUTH_MAX_ENTRIES);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_runcoach_auth_sources(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_runcoach_auth_loc_conf_t  *alcf = conf;
+
+    ngx_str_t  *value;
+
+    if (alcf->sources != NULL) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    alcf->sources = ngx_http_runcoach_auth_list(cf, &value[1],
+                                                cf->args->nelts - 1);
+
+    return alcf->sources != NULL ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* one list for all who write the same: a redirect between them keeps it */
+
+static ngx_http_runcoach_sources_t *
+ngx_http_runcoach_auth_list(ngx_conf_t *cf, ngx_str_t *value, ngx_uint_t n)
+{
+    ngx_str_t                            text;
+    ngx_uint_t                           i;
+    ngx_http_runcoach_sources_t         *sources, **known, **p;
+    ngx_http_runcoach_auth_main_conf_t  *amcf;
+
+    amcf = ngx_http_conf_get_module_main_conf(cf,
+                                              ngx_http_runcoach_auth_module);
+
+    if (ngx_http_runcoach_auth_join(cf, &text, value, n) != NGX_OK) {
+        return NULL;
+    }
+
+    known = amcf->sources.elts;
+
+    for (i = 0; i < amcf->sources.nelts; i++) {
+
+        if (known[i]->text.len == text.len
+            && ngx_memcmp(known[i]->text.data, text.data, text.len) == 0)
+        {
+            return known[i];
+        }
+    }
+
+    sources = ngx_pcalloc(cf->pool, sizeof(ngx_http_runcoach_sources_t));
+    if (sources == NULL) {
+        return NULL;
+    }
+
+    sources->text = text;
+
+    if (ngx_array_init(&sources->elts, cf->pool, n,
+                       sizeof(ngx_http_runcoach_source_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    for (i = 0; i < n; i++) {
+
+        if (ngx_http_runcoach_auth_source(cf, sources, &value[i])
+            != NGX_CONF_OK)
+        {
+            return NULL;
+        }
+    }
+
+    p = ngx_array_push(&amcf->sources);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = sources;
+
+    return sources;
+}
+
+
+/* NGX_ERROR: no memory, or one of them twice */
+
+static ngx_int_t
+ngx_http_runcoach_auth_join(ngx_conf_t *cf, ngx_str_t *text, ngx_str_t *value,
+    ngx_uint_t n)
+{
+    u_char      *p;
+    ngx_uint_t   i, k;
+
+    text->len = 0;
+
+    for (i = 0; i < n; i++) {
+        text->len += value[i].len + 1;
+
+        for (k = 0; k < i; k++) {
+
+            if (value[i].len == value[k].len
+                && ngx_memcmp(value[i].data, value[k].data, value[i].len) == 0)
+            {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "duplicate carrier \"%V\" in "
+                                   "runcoach_auth_token", &value[i]);
+                return NGX_ERROR;
+            }
+        }
+    }
+
+    text->data = ngx_pnalloc(cf->pool, text->len);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = text->data;
+
+    for (i = 0; i < n; i++) {
+        p = ngx_cpymem(p, value[i].data, value[i].len);
+        *p++ = '\0';
+    }
+
+    return NGX_OK;
+}
+
+
+static char *
+ngx_http_runcoach_auth_source(ngx_conf_t *cf,
+    ngx_http_runcoach_sources_t *sources, ngx_str_t *value)
+{
+    ngx_http_runcoach_source_t         *source;
+    ngx_http_compile_complex_value_t    ccv;
+
+    source = ngx_array_push(&sources->elts);
+    if (source == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(source, sizeof(ngx_http_runcoach_source_t));
+
+    if (ngx_http_runcoach_names_eq(value, "header")) {
+        source->type = NGX_HTTP_RUNCOACH_SOURCE_HEADER;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_runcoach_names_eq(value, "cookie")) {
+        source->type = NGX_HTTP_RUNCOACH_SOURCE_COOKIE;
+        return NGX_CONF_OK;
+    }
+
+    if (value->len > 6
+        && value->len - 6 <= NGX_HTTP_RUNCOACH_QUERY_NAME
+        && ngx_strncmp(value->data, "query=", 6) == 0)
+    {
+        source->type = NGX_HTTP_RUNCOACH_SOURCE_QUERY;
+        source->name.data = value->data + 6;
+        source->name.len = value->len - 6;
+
+        sources->query = 1;
+
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_script_variables_count(value) == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid carrier \"%V\" in runcoach_auth_token, "
+                           "must be \"header\", \"cookie\", query=NAME or a "
+                           "variable like $http_x_token", value);
+        return NGX_CONF_ERROR;
+    }
+
+    source->type = NGX_HTTP_RUNCOACH_SOURCE_VALUE;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = &source->value;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_runcoach_claim(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_runcoach_auth_main_conf_t  *amcf = conf;
+
+    ngx_str_t                  *value, name;
+    ngx_http_runcoach_claim_t  *claim;
+
+    value = cf->args->elts;
+
+    if (value[1].len < 2 || value[1].data[0] != '$') {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid variable \"%V\" in runcoach_claim, must "
+                           "be like $plan", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    name.data = value[1].data + 1;
+    name.len = value[1].len - 1;
+
+    claim = ngx_http_runcoach_auth_add_claim(cf, amcf, &name);
+    if (claim == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_runcoach_auth_path(cf, &claim->path, &value[2], "\n")
+        != NGX_OK
+        || ngx_http_runcoach_auth_path(cf, &claim->nested, &value[2], ".")
+           != NGX_OK)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid claim \"%V\" in runcoach_claim, must be "
+                           "a name, or names like public_metadata.plan",
+                           &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_http_runcoach_claim_t *
+ngx_http_runcoach_auth_add_claim(ngx_conf_t *cf,
+    ngx_http_runcoach_auth_main_conf_t *amcf, ngx_str_t *name)
+{
+    ngx_http_variable_t        *var;
+    ngx_http_runcoach_claim_t  *claim;
+
+    var = ngx_http_add_variable(cf, name, NGX_HTTP_VAR_NOCACHEABLE);
+    if (var == NULL) {
+        return NULL;
+    }
+
+    var->get_handler = ngx_http_runcoach_auth_claim_variable;
+    var->data = amcf->claims.nelts;
+
+    claim = ngx_array_push(&amcf->claims);
+    if (claim == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(claim, sizeof(ngx_http_runcoach_claim_t));
+
+    claim->name = *name;
+    claim->org = -1;
+
+    return claim;
+}
+
+
+/* NGX_DECLINED: one of the names is empty */
+
+static ngx_int_t
+ngx_http_runcoach_auth_path(ngx_conf_t *cf, runcoach_jwt_path_t *path,
+    ngx_str_t *text, const char *separator)
+{
+    size_t           n;
+    u_char          *p, *last, *end;
+    ngx_array_t      names;
+    runcoach_str_t  *name;
+
+    n = ngx_strlen(separator);
+    p = text->data;
+    last = p + text->len;
+
+    if (ngx_array_init(&names, cf->pool, 4, sizeof(runcoach_str_t))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for ( ;; ) {
+        end = ngx_strnstr(p, (char *) separator, last - p);
+
+        if (end == NULL) {
+            end = last;
+        }
+
+        if (end == p) {
+            return NGX_DECLINED;
+        }
+
+        name = ngx_array_push(&names);
+        if (name == NULL) {
+            return NGX_ERROR;
+        }
+
+        name->data = p;
+        name->len = end - p;
+
+        if (end == last) {
+            break;
+        }
+
+        p = end + n;
+    }
+
+    path->names = names.elts;
+    path->n = names.nelts;
+
+    return NGX_OK;
 }
 
 
@@ -1630,22 +1319,24 @@ ngx_http_runcoach_auth_init(ngx_conf_t *cf)
     ngx_uint_t                           i;
     ngx_http_handler_pt                 *h;
     ngx_http_core_main_conf_t           *cmcf;
-    ngx_http_runcoach_issuer_t          *issuer;
     ngx_http_runcoach_auth_main_conf_t  *amcf;
 
     amcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_runcoach_auth_module);
-    issuer = amcf->issuers.elts;
 
-    for (i = 0; i < amcf->issuers.nelts; i++) {
-
-        if (issuer[i].keys != NULL && !ngx_http_runcoach_has_zone(cf)) {
-            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "runcoach_issuer \"%V\" needs runcoach_zone, "
-                          "like \"runcoach_zone runcoach:16m;\"",
-                          &issuer[i].name);
+    for (i = 0; i < NGX_HTTP_RUNCOACH_STALE; i++) {
+        amcf->stale[i] = ngx_http_get_variable_index(cf,
+                                         &ngx_http_runcoach_auth_stale[i]);
+        if (amcf->stale[i] == NGX_ERROR) {
             return NGX_ERROR;
         }
+    }
+
+    if (ngx_http_runcoach_auth_claims(cf, amcf) != NGX_OK
+        || ngx_http_runcoach_auth_digests(cf, amcf) != NGX_OK
+        || ngx_http_runcoach_verdict_init(cf) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
@@ -1656,6 +1347,178 @@ ngx_http_runcoach_auth_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_runcoach_auth_handler;
+
+    /* the handler that comes last into a phase is the first to run */
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_runcoach_auth_preaccess_handler;
+
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_runcoach_auth_header_filter;
+
+    return NGX_OK;
+}
+
+
+/*
+ * Claims are kept with a verdict, so only those which the configuration uses:
+ * they have been mentioned by now.
+ */
+
+static ngx_int_t
+ngx_http_runcoach_auth_claims(ngx_conf_t *cf,
+    ngx_http_runcoach_auth_main_conf_t *amcf)
+{
+    ngx_str_t                   name;
+    ngx_uint_t                  i, n;
+    ngx_http_variable_t        *v;
+    ngx_http_runcoach_claim_t  *claim;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        v = cmcf->variables.elts;
+        name = v[i].name;
+
+        for (n = 0; ngx_http_runcoach_auth_org[n].name.len; n++) {
+
+            if (name.len != ngx_http_runcoach_auth_org[n].name.len
+                || ngx_strncmp(name.data,
+                               ngx_http_runcoach_auth_org[n].name.data,
+                               name.len)
+                   != 0)
+            {
+                continue;
+            }
+
+            claim = ngx_http_runcoach_auth_add_claim(cf, amcf, &name);
+            if (claim == NULL) {
+                return NGX_ERROR;
+            }
+
+            claim->org = ngx_http_runcoach_auth_org[n].what;
+        }
+
+        if (name.len <= sizeof(NGX_HTTP_RUNCOACH_CLAIM_PREFIX) - 1
+            || ngx_strncmp(name.data, NGX_HTTP_RUNCOACH_CLAIM_PREFIX,
+                           sizeof(NGX_HTTP_RUNCOACH_CLAIM_PREFIX) - 1)
+               != 0)
+        {
+            continue;
+        }
+
+        claim = ngx_http_runcoach_auth_add_claim(cf, amcf, &name);
+        if (claim == NULL) {
+            return NGX_ERROR;
+        }
+
+        name.data += sizeof(NGX_HTTP_RUNCOACH_CLAIM_PREFIX) - 1;
+        name.len -= sizeof(NGX_HTTP_RUNCOACH_CLAIM_PREFIX) - 1;
+
+        if (ngx_http_runcoach_auth_path(cf, &claim->path, &name, "\n")
+            != NGX_OK
+            || ngx_http_runcoach_auth_path(cf, &claim->nested, &name, "__")
+               == NGX_ERROR)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* a verdict holds claims in their order, so it is of these claims only */
+
+static ngx_int_t
+ngx_http_runcoach_auth_digests(ngx_conf_t *cf,
+    ngx_http_runcoach_auth_main_conf_t *amcf)
+{
+    u_char                        digest[SHA256_DIGEST_LENGTH];
+    ngx_int_t                     rc;
+    ngx_uint_t                    i;
+    EVP_MD_CTX                   *md;
+    ngx_http_runcoach_issuer_t  **issuer;
+
+    md = EVP_MD_CTX_new();
+    if (md == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = NGX_ERROR;
+    issuer = amcf->issuers.elts.elts;
+
+    for (i = 0; i < amcf->issuers.elts.nelts; i++) {
+
+        if (issuer[i]->keys == NULL) {
+            continue;
+        }
+
+        if (!ngx_http_runcoach_has_zone(cf)) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "runcoach_issuer \"%V\" needs runcoach_zone, "
+                          "like \"runcoach_zone runcoach:16m;\"",
+                          &issuer[i]->name);
+            goto done;
+        }
+
+        if (EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1
+            || EVP_DigestUpdate(md, issuer[i]->digest,
+                                NGX_HTTP_RUNCOACH_ISSUER_DIGEST)
+               != 1
+            || ngx_http_runcoach_auth_digest_claims(md, &amcf->claims)
+               != NGX_OK
+            || EVP_DigestFinal_ex(md, digest, NULL) != 1)
+        {
+            goto done;
+        }
+
+        ngx_memcpy(issuer[i]->digest, digest, NGX_HTTP_RUNCOACH_ISSUER_DIGEST);
+    }
+
+    rc = NGX_OK;
+
+done:
+
+    EVP_MD_CTX_free(md);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_auth_digest_claims(EVP_MD_CTX *md, ngx_array_t *claims)
+{
+    ngx_uint_t                  i, n;
+    const runcoach_str_t       *name;
+    ngx_http_runcoach_claim_t  *claim;
+
+    claim = claims->elts;
+
+    for (i = 0; i < claims->nelts; i++) {
+
+        if (EVP_DigestUpdate(md, &claim[i].org, sizeof(ngx_int_t)) != 1
+            || EVP_DigestUpdate(md, &claim[i].nested.n, sizeof(size_t)) != 1
+            || EVP_DigestUpdate(md, &claim[i].path.n, sizeof(size_t)) != 1)
+        {
+            return NGX_ERROR;
+        }
+
+        for (n = 0; n < claim[i].path.n; n++) {
+            name = &claim[i].path.names[n];
+
+            if (EVP_DigestUpdate(md, &name->len, sizeof(size_t)) != 1
+                || EVP_DigestUpdate(md, name->data, name->len) != 1)
+            {
+                return NGX_ERROR;
+            }
+        }
+    }
 
     return NGX_OK;
 }

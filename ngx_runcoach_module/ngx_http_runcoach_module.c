@@ -2,7 +2,7 @@
 #include "ngx_http_runcoach.h"
 
 
-#define NGX_HTTP_RUNCOACH_ZONE_VERSION  1
+#define NGX_HTTP_RUNCOACH_ZONE_VERSION  2
 #define NGX_HTTP_RUNCOACH_ZONE_MIN      (8 * ngx_pagesize)
 
 
@@ -18,13 +18,21 @@ typedef struct {
     ngx_http_runcoach_zone_init_pt    init[NGX_HTTP_RUNCOACH_ZONE_PLACES];
 
     ngx_runcoach_redis_t             *redis;
+    ngx_array_t                      *more;       /* ngx_runcoach_redis_t * */
     ngx_uint_t                        redis_set;  /* unsigned  redis_set:1; */
 
     ngx_array_t                      *origins;    /* ngx_str_t */
 } ngx_http_runcoach_main_conf_t;
 
 
+static void *ngx_http_runcoach_zone_place(ngx_http_runcoach_main_conf_t *rmcf,
+    ngx_http_runcoach_zone_place_e place, ngx_slab_pool_t **shpool);
+static void ngx_http_runcoach_set_resolver(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd);
+
 static ngx_int_t ngx_http_runcoach_post_read_handler(ngx_http_request_t *r);
+static void ngx_http_runcoach_clear_identity(ngx_http_request_t *r);
+static ngx_str_t *ngx_http_runcoach_identity_name(ngx_str_t *key);
 static u_char *ngx_http_runcoach_log_handler(ngx_http_request_t *r,
     ngx_http_request_t *sr, u_char *buf, size_t len);
 static ngx_int_t ngx_http_runcoach_origin_variable(ngx_http_request_t *r,
@@ -331,6 +339,27 @@ ngx_http_runcoach_zone_data(ngx_http_request_t *r,
 
     rmcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_module);
 
+    return ngx_http_runcoach_zone_place(rmcf, place, shpool);
+}
+
+
+void *
+ngx_http_runcoach_zone_cycle_data(ngx_cycle_t *cycle,
+    ngx_http_runcoach_zone_place_e place, ngx_slab_pool_t **shpool)
+{
+    ngx_http_runcoach_main_conf_t  *rmcf;
+
+    rmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_runcoach_module);
+
+    return ngx_http_runcoach_zone_place(rmcf, place, shpool);
+}
+
+
+static void *
+ngx_http_runcoach_zone_place(ngx_http_runcoach_main_conf_t *rmcf,
+    ngx_http_runcoach_zone_place_e place, ngx_slab_pool_t **shpool)
+{
     if (rmcf->sh == NULL) {
         return NULL;
     }
@@ -351,6 +380,64 @@ ngx_http_runcoach_redis(ngx_http_request_t *r)
     rmcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_module);
 
     return rmcf->redis;
+}
+
+
+ngx_int_t
+ngx_http_runcoach_redis_add(ngx_conf_t *cf, const char *name,
+    ngx_msec_t timeout, ngx_runcoach_redis_t **rd)
+{
+    ngx_runcoach_redis_t           **more;
+    ngx_http_runcoach_main_conf_t   *rmcf;
+
+    rmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_runcoach_module);
+
+    *rd = NULL;
+
+    if (rmcf->redis == NULL) {
+        return rmcf->redis_set ? NGX_OK : NGX_DECLINED;
+    }
+
+    if (rmcf->more == NULL) {
+        rmcf->more = ngx_array_create(cf->pool, 1,
+                                      sizeof(ngx_runcoach_redis_t *));
+        if (rmcf->more == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    more = ngx_array_push(rmcf->more);
+    if (more == NULL) {
+        return NGX_ERROR;
+    }
+
+    *more = ngx_runcoach_redis_clone(cf, rmcf->redis, name, timeout);
+    if (*more == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_runcoach_set_resolver(cf, *more);
+
+    *rd = *more;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_runcoach_set_resolver(ngx_conf_t *cf, ngx_runcoach_redis_t *rd)
+{
+    ngx_msec_t                 timeout;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    /* the configuration of http{} itself is never merged: it may be unset */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    timeout = (clcf->resolver_timeout == NGX_CONF_UNSET_MSEC)
+              ? 30000 : clcf->resolver_timeout;
+
+    ngx_runcoach_redis_set_resolver(rd, clcf->resolver, timeout);
 }
 
 
@@ -483,41 +570,98 @@ ngx_http_runcoach_add_variables(ngx_conf_t *cf, const ngx_http_variable_t *vars)
 }
 
 
-ngx_int_t
-ngx_http_runcoach_cookie(ngx_http_request_t *r, ngx_str_t *name,
-    ngx_str_t *value)
-{
-#if (nginx_version >= 1023000)
-
-    if (ngx_http_parse_multi_header_lines(r, r->headers_in.cookie, name, value)
-        == NULL)
-    {
-        return NGX_DECLINED;
-    }
-
-#else
-
-    if (ngx_http_parse_multi_header_lines(&r->headers_in.cookies, name, value)
-        == NGX_DECLINED)
-    {
-        return NGX_DECLINED;
-    }
-
-#endif
-
-    return NGX_OK;
-}
-
-
 static ngx_int_t
 ngx_http_runcoach_post_read_handler(ngx_http_request_t *r)
 {
+    ngx_http_core_srv_conf_t  *cscf;
+
     if (r->log_handler != ngx_http_runcoach_log_handler) {
         ngx_http_next_log_handler = r->log_handler;
         r->log_handler = ngx_http_runcoach_log_handler;
     }
 
+    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+
+    if (cscf->underscores_in_headers && r == r->main) {
+        ngx_http_runcoach_clear_identity(r);
+    }
+
     return NGX_DECLINED;
+}
+
+
+/*
+ * A backend may read X_User_Id as X-User-Id, and so does nginx's own
+ * $http_x_user_id.  So the header gets the name which proxy_set_header
+ * replaces, and no value.
+ */
+
+static void
+ngx_http_runcoach_clear_identity(ngx_http_request_t *r)
+{
+    ngx_str_t        *name;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            name = ngx_http_runcoach_identity_name(&h[i].key);
+
+            if (name != NULL) {
+                h[i].hash = ngx_hash_key(name->data, name->len);
+                h[i].key = *name;
+                h[i].lowcase_key = name->data;
+                ngx_str_set(&h[i].value, "");
+            }
+        }
+    }
+}
+
+
+/* the name that is meant by one which is written with an underscore */
+
+static ngx_str_t *
+ngx_http_runcoach_identity_name(ngx_str_t *key)
+{
+    u_char       c;
+    ngx_uint_t   i, n;
+
+    static ngx_str_t  names[] = {
+        ngx_string("x-auth-method"),
+        ngx_string("x-auth-subject"),
+        ngx_string("x-clerk-user-id"),
+        ngx_string("x-user-id"),
+        ngx_string("x-upload-key"),
+        ngx_null_string
+    };
+
+    if (ngx_strlchr(key->data, key->data + key->len, '_') == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; names[i].len; i++) {
+
+        if (names[i].len != key->len) {
+            continue;
+        }
+
+        for (n = 0; n < key->len; n++) {
+            c = ngx_tolower(key->data[n]);
+
+            if ((c == '_' ? '-' : c) != names[i].data[n]) {
+                break;
+            }
+        }
+
+        if (n == key->len) {
+            return &names[i];
+        }
+    }
+
+    return NULL;
 }
 
 
@@ -634,6 +778,7 @@ ngx_http_runcoach_create_main_conf(ngx_conf_t *cf)
      *     rmcf->sh = NULL;
      *     rmcf->init[] = { NULL };
      *     rmcf->redis = NULL;
+     *     rmcf->more = NULL;
      *     rmcf->redis_set = 0;
      *     rmcf->origins = NULL;
      */
@@ -987,9 +1132,7 @@ ngx_http_runcoach_variables(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_runcoach_init(ngx_conf_t *cf)
 {
-    ngx_msec_t                      timeout;
     ngx_http_handler_pt            *h;
-    ngx_http_core_loc_conf_t       *clcf;
     ngx_http_core_main_conf_t      *cmcf;
     ngx_http_runcoach_main_conf_t  *rmcf;
 
@@ -1004,18 +1147,9 @@ ngx_http_runcoach_init(ngx_conf_t *cf)
 
     rmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_runcoach_module);
 
-    if (rmcf->redis == NULL) {
-        return NGX_OK;
+    if (rmcf->redis != NULL) {
+        ngx_http_runcoach_set_resolver(cf, rmcf->redis);
     }
-
-    /* the configuration of http{} itself is never merged: it may be unset */
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
-    timeout = (clcf->resolver_timeout == NGX_CONF_UNSET_MSEC)
-              ? 30000 : clcf->resolver_timeout;
-
-    ngx_runcoach_redis_set_resolver(rmcf->redis, clcf->resolver, timeout);
 
     return NGX_OK;
 }
@@ -1024,12 +1158,28 @@ ngx_http_runcoach_init(ngx_conf_t *cf)
 static void
 ngx_http_runcoach_exit_process(ngx_cycle_t *cycle)
 {
-    ngx_http_runcoach_main_conf_t  *rmcf;
+    ngx_uint_t                       i;
+    ngx_runcoach_redis_t           **more;
+    ngx_http_runcoach_main_conf_t   *rmcf;
 
     rmcf = ngx_http_cycle_get_module_main_conf(cycle,
                                                ngx_http_runcoach_module);
 
-    if (rmcf != NULL && rmcf->redis != NULL) {
+    if (rmcf == NULL) {
+        return;
+    }
+
+    if (rmcf->redis != NULL) {
         ngx_runcoach_redis_close(rmcf->redis);
+    }
+
+    if (rmcf->more == NULL) {
+        return;
+    }
+
+    more = rmcf->more->elts;
+
+    for (i = 0; i < rmcf->more->nelts; i++) {
+        ngx_runcoach_redis_close(more[i]);
     }
 }

@@ -36,6 +36,7 @@
 #define NGX_RUNCOACH_REDIS_MAX_PENDING  4096
 #define NGX_RUNCOACH_REDIS_MAX_OUT      262144
 #define NGX_RUNCOACH_REDIS_MAX_REPLY    65536
+#define NGX_RUNCOACH_REDIS_MAX_LARGE    1048576
 
 #define NGX_RUNCOACH_REDIS_CONNECT      1000
 #define NGX_RUNCOACH_REDIS_BACKOFF      100
@@ -85,6 +86,7 @@ struct ngx_runcoach_redis_s {
     ngx_buf_t                     out;
     ngx_chain_t                   chain;
     size_t                        partial;     /* of an unfinished reply */
+    size_t                        max_reply;
 
     ngx_msec_t                    timeout;
     ngx_msec_t                    deadline;    /* to be greeted */
@@ -101,6 +103,7 @@ struct ngx_runcoach_redis_s {
     ngx_uint_t                    naddr;
     ngx_uint_t                    tries;
 
+    ngx_str_t                     client;      /* what it calls itself */
     ngx_str_t                     host;
     in_port_t                     port;
     ngx_str_t                     user;
@@ -118,9 +121,12 @@ struct ngx_runcoach_redis_s {
     unsigned                      tls:1;
     unsigned                      suspect:1;   /* nobody may wait for it */
     unsigned                      wary:1;      /* greets, then refuses */
+    unsigned                      background:1;
 };
 
 
+static ngx_int_t ngx_runcoach_redis_init(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, const char *name, ngx_msec_t timeout);
 static void ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_resolved(ngx_resolver_ctx_t *ctx);
 static ngx_int_t ngx_runcoach_redis_copy_addrs(ngx_runcoach_redis_t *rd,
@@ -193,37 +199,12 @@ static ngx_int_t ngx_runcoach_redis_ssl_create(ngx_conf_t *cf,
 ngx_runcoach_redis_t *
 ngx_runcoach_redis_create(ngx_conf_t *cf, ngx_str_t *url, ngx_msec_t timeout)
 {
-    ngx_pool_cleanup_t    *cln;
     ngx_runcoach_redis_t  *rd;
 
     rd = ngx_pcalloc(cf->pool, sizeof(ngx_runcoach_redis_t));
     if (rd == NULL) {
         return NULL;
     }
-
-    rd->pool = cf->pool;
-    rd->ident = -1;
-    rd->timeout = timeout;
-
-    ngx_queue_init(&rd->pending);
-    ngx_queue_init(&rd->free);
-
-    rd->flush.handler = ngx_runcoach_redis_flush_handler;
-    rd->flush.data = rd;
-    rd->flush.log = &rd->log;
-
-    rd->timer.handler = ngx_runcoach_redis_timer_handler;
-    rd->timer.data = rd;
-    rd->timer.log = &rd->log;
-
-    rd->backoff.handler = ngx_runcoach_redis_backoff_handler;
-    rd->backoff.data = rd;
-    rd->backoff.log = &rd->log;
-    rd->backoff.cancelable = 1;
-
-    rd->out.memory = 1;
-    rd->out.flush = 1;
-    rd->chain.buf = &rd->out;
 
     if (ngx_runcoach_redis_parse(cf, rd, url) != NGX_OK) {
         return NULL;
@@ -245,17 +226,117 @@ ngx_runcoach_redis_create(ngx_conf_t *cf, ngx_str_t *url, ngx_msec_t timeout)
 
 #endif
 
+    if (ngx_runcoach_redis_init(cf, rd, NGX_RUNCOACH_REDIS_NAME, timeout)
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return rd;
+}
+
+
+ngx_runcoach_redis_t *
+ngx_runcoach_redis_clone(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    const char *name, ngx_msec_t timeout)
+{
+    ngx_runcoach_redis_t  *clone;
+
+    clone = ngx_pcalloc(cf->pool, sizeof(ngx_runcoach_redis_t));
+    if (clone == NULL) {
+        return NULL;
+    }
+
+    /* the addresses are those of the configuration: nothing has connected */
+
+    clone->addrs = rd->addrs;
+    clone->naddrs = rd->naddrs;
+    clone->host = rd->host;
+    clone->port = rd->port;
+    clone->user = rd->user;
+    clone->password = rd->password;
+    clone->db = rd->db;
+    clone->resolver = rd->resolver;
+    clone->resolver_timeout = rd->resolver_timeout;
+    clone->name = rd->name;
+    clone->tls = rd->tls;
+
+#if (NGX_SSL)
+    clone->ssl = rd->ssl;
+#endif
+
+    if (ngx_runcoach_redis_init(cf, clone, name, timeout) != NGX_OK) {
+        return NULL;
+    }
+
+    clone->background = 1;
+    clone->timer.cancelable = 1;
+    clone->max_reply = NGX_RUNCOACH_REDIS_MAX_LARGE;
+
+    return clone;
+}
+
+
+uint32_t
+ngx_runcoach_redis_hash(ngx_runcoach_redis_t *rd)
+{
+    uint32_t  hash;
+
+    ngx_crc32_init(hash);
+    ngx_crc32_update(&hash, rd->host.data, rd->host.len);
+    ngx_crc32_update(&hash, (u_char *) &rd->port, sizeof(in_port_t));
+    ngx_crc32_update(&hash, rd->db.data, rd->db.len);
+    ngx_crc32_final(hash);
+
+    return hash;
+}
+
+
+static ngx_int_t
+ngx_runcoach_redis_init(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    const char *name, ngx_msec_t timeout)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    rd->pool = cf->pool;
+    rd->ident = -1;
+    rd->timeout = timeout;
+    rd->max_reply = NGX_RUNCOACH_REDIS_MAX_REPLY;
+
+    rd->client.data = (u_char *) name;
+    rd->client.len = ngx_strlen(name);
+
+    ngx_queue_init(&rd->pending);
+    ngx_queue_init(&rd->free);
+
+    rd->flush.handler = ngx_runcoach_redis_flush_handler;
+    rd->flush.data = rd;
+    rd->flush.log = &rd->log;
+
+    rd->timer.handler = ngx_runcoach_redis_timer_handler;
+    rd->timer.data = rd;
+    rd->timer.log = &rd->log;
+
+    rd->backoff.handler = ngx_runcoach_redis_backoff_handler;
+    rd->backoff.data = rd;
+    rd->backoff.log = &rd->log;
+    rd->backoff.cancelable = 1;
+
+    rd->out.memory = 1;
+    rd->out.flush = 1;
+    rd->chain.buf = &rd->out;
+
     /* a single process reloads without leaving */
 
     cln = ngx_pool_cleanup_add(cf->pool, 0);
     if (cln == NULL) {
-        return NULL;
+        return NGX_ERROR;
     }
 
     cln->handler = ngx_runcoach_redis_cleanup;
     cln->data = rd;
 
-    return rd;
+    return NGX_OK;
 }
 
 
@@ -294,7 +375,7 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     cmd->deadline = ngx_current_msec + rd->timeout;
 
     if (rd->state == NGX_RUNCOACH_REDIS_UP) {
-        rd->peer.connection->idle = 0;
+        rd->peer.connection->idle = rd->background;
         ngx_runcoach_redis_arm(rd);
     }
 
@@ -347,11 +428,12 @@ ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd)
     rd->suspect = (rd->failures != 0);
     rd->state = NGX_RUNCOACH_REDIS_RESOLVING;
 
-    timeout = ngx_max(rd->timeout, NGX_RUNCOACH_REDIS_CONNECT);
+    timeout = rd->background ? NGX_RUNCOACH_REDIS_CONNECT
+                             : ngx_max(rd->timeout, NGX_RUNCOACH_REDIS_CONNECT);
     rd->deadline = ngx_current_msec + timeout;
 
-    rd->timer.cancelable = rd->suspect;
-    ngx_add_timer(&rd->timer, rd->suspect ? timeout : rd->timeout);
+    rd->timer.cancelable = (rd->suspect || rd->background);
+    ngx_add_timer(&rd->timer, rd->timer.cancelable ? timeout : rd->timeout);
 
     if (ngx_runcoach_redis_greet(rd) != NGX_OK) {
         ngx_runcoach_redis_fail(rd, 0, "no memory");
@@ -512,6 +594,7 @@ ngx_runcoach_redis_connect_peer(ngx_runcoach_redis_t *rd)
 
     c = rd->peer.connection;
     c->data = rd;
+    c->idle = rd->background;
 
     rd->log.connection = c->number;
     rd->state = NGX_RUNCOACH_REDIS_CONNECTING;
@@ -772,7 +855,7 @@ ngx_runcoach_redis_greet(ngx_runcoach_redis_t *rd)
 
     ngx_str_set(&argv[0], "CLIENT");
     ngx_str_set(&argv[1], "SETNAME");
-    ngx_str_set(&argv[2], NGX_RUNCOACH_REDIS_NAME);
+    argv[2] = rd->client;
 
     if (ngx_runcoach_redis_append(rd, 3, argv, ngx_runcoach_redis_greeted, rd)
         == NULL)
@@ -813,7 +896,7 @@ ngx_runcoach_redis_greeted(void *data, redisReply *reply)
     /* from now on the timer is that of the oldest command, of no old age */
 
     ngx_del_timer(&rd->timer);
-    rd->timer.cancelable = 0;
+    rd->timer.cancelable = rd->background;
 
     for (q = ngx_queue_head(&rd->pending);
          q != ngx_queue_sentinel(&rd->pending);
@@ -1138,7 +1221,7 @@ ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd)
         }
     }
 
-    if (rd->partial > NGX_RUNCOACH_REDIS_MAX_REPLY) {
+    if (rd->partial > rd->max_reply) {
         ngx_runcoach_redis_refuse(rd, "its reply is too large", NULL, 0);
         return NGX_ERROR;
     }
@@ -1548,6 +1631,11 @@ ngx_runcoach_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
 
     } else {
         p = ngx_snprintf(buf, len, ", redis: \"%V\"", &rd->host);
+    }
+
+    if (rd->background) {
+        len -= p - buf;
+        p = ngx_snprintf(p, len, ", for: \"%V\"", &rd->client);
     }
 
     return p;

@@ -1,7 +1,7 @@
 
 /*
  * One connection to Redis for each worker: pipelined, on nginx events and
- * nginx SSL; hiredis is only the codec.
+ * nginx SSL; hiredis is only the codec.  Who waits for long has another one.
  */
 
 
@@ -37,6 +37,23 @@ typedef void (*ngx_runcoach_redis_reply_pt)(void *data, redisReply *reply);
 
 ngx_runcoach_redis_t *ngx_runcoach_redis_create(ngx_conf_t *cf, ngx_str_t *url,
     ngx_msec_t timeout);
+
+
+/*
+ * At configuration: another connection to the same server, under a name and
+ * with a timeout of its own, for what goes on in the background and may take
+ * its time.  It takes larger replies, holds up no worker that wants to leave,
+ * and closes when the worker begins to.  The name must be static.  NULL: no
+ * memory.
+ */
+
+ngx_runcoach_redis_t *ngx_runcoach_redis_clone(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, const char *name, ngx_msec_t timeout);
+
+
+/* tells servers and databases apart, as they are configured */
+
+uint32_t ngx_runcoach_redis_hash(ngx_runcoach_redis_t *rd);
 
 
 /* the resolver for re-connections to a host name; both may be absent (NULL) */

@@ -3,17 +3,17 @@
 
 
 /*
- * What a character stands for, with a mark on those which only one of the two
- * alphabets has: one table serves the strict and the lenient decoder.
+ * What a character stands for, with marks in the two bits which no value has:
+ * one table serves the strict and the lenient decoder, and the marks of four
+ * characters are tested at once.
  */
 
-#define S  0x40                 /* "+" and "/" of section 4 */
-#define U  0x80                 /* "-" and "_" of section 5 */
-#define X  0xff                 /* not in any alphabet */
+#define S  0x40                 /* "+" and "/", of section 4 only */
+#define X  0x80                 /* not in any alphabet */
 
 
 static ssize_t runcoach_base64_decode(u_char *dst, const u_char *src, size_t n,
-    u_char refused);
+    unsigned refused);
 static size_t runcoach_base64_encode_with(u_char *dst, const u_char *src,
     size_t n, const u_char *alphabet, int padded);
 
@@ -21,10 +21,10 @@ static size_t runcoach_base64_encode_with(u_char *dst, const u_char *src,
 static const u_char  runcoach_base64_values[256] = {
     X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X,
     X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X,
-    X, X, X, X, X, X, X, X, X, X, X, 62 | S, X, 62 | U, X, 63 | S,
+    X, X, X, X, X, X, X, X, X, X, X, 62 | S, X, 62, X, 63 | S,
     52, 53, 54, 55, 56, 57, 58, 59, 60, 61, X, X, X, X, X, X,
     X, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-    15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, X, X, X, X, 63 | U,
+    15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, X, X, X, X, 63,
     X, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
     41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, X, X, X, X, X,
 
@@ -42,7 +42,7 @@ static const u_char  runcoach_base64_values[256] = {
 ssize_t
 runcoach_base64url_decode(u_char *dst, const u_char *src, size_t n)
 {
-    return runcoach_base64_decode(dst, src, n, S);
+    return runcoach_base64_decode(dst, src, n, S | X);
 }
 
 
@@ -59,7 +59,7 @@ runcoach_base64_decode_any(u_char *dst, const u_char *src, size_t n)
         return -1;
     }
 
-    return runcoach_base64_decode(dst, src, n, 0);
+    return runcoach_base64_decode(dst, src, n, X);
 }
 
 
@@ -69,53 +69,54 @@ runcoach_base64_decode_any(u_char *dst, const u_char *src, size_t n)
 
 static ssize_t
 runcoach_base64_decode(u_char *dst, const u_char *src, size_t n,
-    u_char refused)
+    unsigned refused)
 {
-    u_char    v, *d;
-    size_t    i;
-    unsigned  bits;
+    u_char        *d;
+    unsigned       a, b, c, e;
+    const u_char  *t;
 
-    if (n % 4 == 1) {
+    t = runcoach_base64_values;
+    d = dst;
+
+    for ( /* void */ ; n >= 4; n -= 4, src += 4) {
+        a = t[src[0]];
+        b = t[src[1]];
+        c = t[src[2]];
+        e = t[src[3]];
+
+        if (((a | b | c | e) & refused) != 0) {
+            return -1;
+        }
+
+        *d++ = (u_char) (a << 2 | (b & 0x3f) >> 4);
+        *d++ = (u_char) (b << 4 | (c & 0x3f) >> 2);
+        *d++ = (u_char) (c << 6 | (e & 0x3f));
+    }
+
+    if (n == 0) {
+        return d - dst;
+    }
+
+    if (n == 1) {
         return -1;
     }
 
-    d = dst;
-    bits = 0;
+    a = t[src[0]];
+    b = t[src[1]];
+    c = (n == 3) ? t[src[2]] : 0;
 
-    for (i = 0; i < n; i++) {
-        v = runcoach_base64_values[src[i]];
+    /* what the last character has beyond a whole byte must be zero */
 
-        if (v == X || (v & refused) != 0) {
-            return -1;
-        }
-
-        bits = (bits << 6 | (v & 0x3f)) & 0xffffff;
-
-        if (i % 4 == 3) {
-            *d++ = (u_char) (bits >> 16);
-            *d++ = (u_char) (bits >> 8);
-            *d++ = (u_char) bits;
-        }
+    if (((a | b | c) & refused) != 0
+        || (n == 3 ? c & 0x03 : b & 0x0f) != 0)
+    {
+        return -1;
     }
 
-    switch (n % 4) {
+    *d++ = (u_char) (a << 2 | (b & 0x3f) >> 4);
 
-    case 2:
-        if ((bits & 0x0f) != 0) {
-            return -1;
-        }
-
-        *d++ = (u_char) (bits >> 4);
-        break;
-
-    case 3:
-        if ((bits & 0x03) != 0) {
-            return -1;
-        }
-
-        *d++ = (u_char) (bits >> 10);
-        *d++ = (u_char) (bits >> 2);
-        break;
+    if (n == 3) {
+        *d++ = (u_char) (b << 4 | (c & 0x3f) >> 2);
     }
 
     return d - dst;

@@ -2,8 +2,11 @@
 #include "../../ngx_runcoach_module/lib/runcoach_jwt.c"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/err.h>
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -32,6 +35,9 @@ static size_t encode(char *dst, const void *data, size_t n);
 static const char *sign(EVP_PKEY *pkey, const char *head, const char *body,
     size_t nbody);
 static const char *unsigned_token(const char *head, const char *body);
+static const char *sign_with(const char *alg, EVP_PKEY *pkey,
+    const char *body);
+static runcoach_jwks_t *pem_keys(EVP_PKEY *pkey);
 static runcoach_jwt_rc_e parse(const char *token, size_t n);
 static runcoach_jwt_rc_e judge(const char *token);
 static runcoach_jwt_rc_e claims(const char *members);
@@ -49,15 +55,26 @@ static void test_keys(void);
 static void test_pem(void);
 static void test_issuer(void);
 static void test_class(void);
+static void test_classes(void);
 static void test_subject(void);
 static void test_dates(void);
 static void test_boundaries(void);
+static void test_times(void);
 static void test_lifetime(void);
 static void test_audience(void);
 static void test_party(void);
 static void test_status(void);
+static void test_required(void);
 static void test_order(void);
 static void test_values(void);
+static runcoach_jwt_path_t path_of(char *names);
+static void text_is(const char *path, const char *expected);
+static void test_text(void);
+static void org_is(const char *expected[4], const char *name);
+static void test_org(void);
+static void test_opaque(void);
+static void test_every_algorithm(void);
+static void test_secret(void);
 static void test_reasons(void);
 
 
@@ -67,7 +84,9 @@ static void test_reasons(void);
 
 static EVP_PKEY               *mine, *other;
 static runcoach_jwks_t        *keys;
-static runcoach_jwt_t         *jwt;
+static runcoach_jwt_t          store;
+static runcoach_jwt_t         *jwt = &store;
+static u_char                 *text_of_jwt;
 static runcoach_jwt_policy_t   policy;
 static runcoach_jwt_policy_t   strict;
 
@@ -202,26 +221,103 @@ unsigned_token(const char *head, const char *body)
 }
 
 
-static runcoach_jwt_rc_e
-parse(const char *token, size_t n)
+/* by one of the algorithms that are not RS256; no kid */
+
+static const char *
+sign_with(const char *alg, EVP_PKEY *pkey, const char *body)
 {
-    u_char             *p;
-    runcoach_jwt_rc_e   rc;
+    int            size;
+    char          *p;
+    char           head[64];
+    size_t         n;
+    u_char         raw[1024], pair[132];
+    ECDSA_SIG     *sig;
+    EVP_MD_CTX    *ctx;
+    EVP_PKEY_CTX  *pctx;
+    const u_char  *der;
+    const EVP_MD  *md;
 
-    runcoach_jwt_free(jwt);
+    static char  token[4096];
 
-    p = malloc(n + (n == 0));
-    memcpy(p, token, n);
+    snprintf(head, sizeof(head), "{\"alg\":\"%s\"}", alg);
+    p = strcpy(token, unsigned_token(head, body));
+    p += strlen(token) - 1;
 
-    rc = runcoach_jwt_parse(&jwt, p, n);
+    md = strcmp(alg, "EdDSA") == 0 ? NULL
+         : alg[2] == '2' ? EVP_sha256()
+         : alg[2] == '3' ? EVP_sha384() : EVP_sha512();
 
-    free(p);
+    ctx = EVP_MD_CTX_new();
+    n = sizeof(raw);
 
-    if ((rc == RUNCOACH_JWT_OK) != (jwt != NULL)) {
+    if (EVP_DigestSignInit(ctx, &pctx, md, NULL, pkey) != 1
+        || (alg[0] == 'P'
+            && (EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) != 1
+                || EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx,
+                                                    RSA_PSS_SALTLEN_DIGEST)
+                   != 1))
+        || EVP_DigestSign(ctx, raw, &n, (u_char *) token, p - token) != 1)
+    {
         abort();
     }
 
-    return rc;
+    EVP_MD_CTX_free(ctx);
+
+    if (EVP_PKEY_get_base_id(pkey) == EVP_PKEY_EC) {
+        size = (EVP_PKEY_get_bits(pkey) + 7) / 8;
+        der = raw;
+        sig = d2i_ECDSA_SIG(NULL, &der, (long) n);
+        BN_bn2binpad(ECDSA_SIG_get0_r(sig), pair, size);
+        BN_bn2binpad(ECDSA_SIG_get0_s(sig), pair + size, size);
+        ECDSA_SIG_free(sig);
+
+        n = 2 * size;
+        memcpy(raw, pair, n);
+    }
+
+    encode(p + 1, raw, n);
+
+    return token;
+}
+
+
+static runcoach_jwks_t *
+pem_keys(EVP_PKEY *pkey)
+{
+    long              n;
+    BIO              *bio;
+    char             *pem;
+    runcoach_jwks_t  *set;
+
+    bio = BIO_new(BIO_s_mem());
+
+    if (PEM_write_bio_PUBKEY(bio, pkey) != 1) {
+        abort();
+    }
+
+    n = BIO_get_mem_data(bio, &pem);
+
+    if (runcoach_jwks_from_pem(&set, (u_char *) pem, n) != RUNCOACH_JWKS_OK) {
+        abort();
+    }
+
+    BIO_free(bio);
+
+    return set;
+}
+
+
+/* the text lives as long as what is said of it, and not a byte more */
+
+static runcoach_jwt_rc_e
+parse(const char *token, size_t n)
+{
+    free(text_of_jwt);
+
+    text_of_jwt = malloc(n + (n == 0));
+    memcpy(text_of_jwt, token, n);
+
+    return runcoach_jwt_parse(jwt, text_of_jwt, n);
 }
 
 
@@ -289,10 +385,10 @@ rows_of(const row_t *row, size_t n, const char *what)
 static void
 test_good(void)
 {
-    size_t          n;
-    char            token[4096];
-    u_char         *p;
     runcoach_str_t  value;
+
+    static const char  escaped[] =
+        "{\"\\u0069ss\":\"https:\\/\\/clerk.example.com\"," SUB "," EXP "}";
 
     ok(judge(sign(mine, HEAD, BODY, strlen(BODY))) == RUNCOACH_JWT_OK,
        "a good token");
@@ -304,29 +400,28 @@ test_good(void)
        == RUNCOACH_JWT_OK,
        "white space around the claims");
 
-    strcpy(token, sign(mine, HEAD, BODY, strlen(BODY)));
-    n = strlen(token);
-    p = malloc(n);
-    memcpy(p, token, n);
-
-    runcoach_jwt_free(jwt);
-    ok(runcoach_jwt_parse(&jwt, p, n) == RUNCOACH_JWT_OK, "parsed");
-
-    memset(p, 'x', n);
-    free(p);
-
-    ok(runcoach_jwt_check_signature(jwt, keys, RUNCOACH_ALG_RS256)
-       == RUNCOACH_JWT_OK
-       && runcoach_jwt_claim(jwt, "sub", &value)
+    ok(jwt->class == RUNCOACH_JWT_SESSION
+       && jwt->alg == RUNCOACH_ALG_RS256
+       && jwt->kid.len == 5
+       && memcmp(jwt->kid.data, "ins_1", 5) == 0
+       && jwt->signature.len == 256,
+       "what it says of itself");
+    ok(runcoach_jwt_claim(jwt, "sub", &value)
        && value.len == 6
        && memcmp(value.data, "user_1", 6) == 0,
-       "the token need not outlive the call");
+       "and of its subject");
+    ok(judge(sign(mine,
+                  "{\"\\u0061lg\":\"\\u0052S256\",\"kid\":\"ins\\u005f1\"}",
+                  escaped, strlen(escaped)))
+       == RUNCOACH_JWT_OK,
+       "escapes in both");
 }
 
 
 static void
 test_clerk(void)
 {
+    time_t          exp, nbf, iat;
     runcoach_str_t  value;
 
     static const char  head[] =
@@ -353,7 +448,9 @@ test_clerk(void)
     ok(judge(sign(mine, head, v2, strlen(v2))) == RUNCOACH_JWT_OK,
        "a session token of version 2");
     ok(runcoach_jwt_claim(jwt, "sid", &value) && value.len == 6, "its sid");
-    ok(runcoach_jwt_expires(jwt) == 1795166460, "its exp");
+    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
+    ok(exp == 1795166460 && nbf == 1795166390 && iat == 1795166400,
+       "its dates");
     ok(judge(sign(mine, head, v1, strlen(v1))) == RUNCOACH_JWT_OK,
        "one of version 1");
 }
@@ -554,8 +651,9 @@ test_header(void)
         { RUNCOACH_JWT_TYPE, "{\"alg\":\"RS256\",\"typ\":\"jwt\"}" },
         { RUNCOACH_JWT_TYPE, "{\"alg\":\"RS256\",\"typ\":\"JWT \"}" },
         { RUNCOACH_JWT_TYPE, "{\"alg\":\"RS256\",\"typ\":\"\"}" },
-        { RUNCOACH_JWT_TYPE, "{\"alg\":\"RS256\",\"typ\":null}" },
-        { RUNCOACH_JWT_TYPE, "{\"alg\":\"RS256\",\"typ\":[\"JWT\"]}" },
+        { RUNCOACH_JWT_MALFORMED, "{\"alg\":\"RS256\",\"typ\":null}" },
+        { RUNCOACH_JWT_MALFORMED, "{\"alg\":\"RS256\",\"typ\":[\"JWT\"]}" },
+        { RUNCOACH_JWT_MALFORMED, "{\"alg\":\"RS256\",\"cat\":1}" },
 
         { RUNCOACH_JWT_UNKNOWN_KEY, "{\"alg\":\"RS256\"}" },
         { RUNCOACH_JWT_UNKNOWN_KEY, "{\"alg\":\"RS256\",\"kid\":\"\"}" },
@@ -644,7 +742,8 @@ test_algorithm(void)
         ok(judge(sign(mine, head, BODY, strlen(BODY)))
            == RUNCOACH_JWT_ALGORITHM
            && runcoach_jwt_check_signature(jwt, keys, ~0U)
-              == RUNCOACH_JWT_ALGORITHM,
+              == (jwt->alg != 0 ? RUNCOACH_JWT_UNKNOWN_KEY
+                                : RUNCOACH_JWT_ALGORITHM),
            "alg \"%s\"", algs[i]);
     }
 
@@ -707,6 +806,9 @@ test_hmac_confusion(void)
             ok(judge(token) == (i == 0 ? RUNCOACH_JWT_SIGNATURE
                                        : RUNCOACH_JWT_ALGORITHM),
                "an HMAC with the public key: form %zu, header %zu", j, i);
+            ok(runcoach_jwt_check_signature(jwt, keys, ~0U)
+               == (i == 0 ? RUNCOACH_JWT_SIGNATURE : RUNCOACH_JWT_UNKNOWN_KEY),
+               "... and whatever the issuer may use");
         }
     }
 
@@ -805,23 +907,10 @@ test_keys(void)
 static void
 test_pem(void)
 {
-    long              n;
-    BIO              *bio;
-    char             *pem;
     runcoach_jwks_t  *saved;
 
     saved = keys;
-    bio = BIO_new(BIO_s_mem());
-
-    if (PEM_write_bio_PUBKEY(bio, mine) != 1) {
-        abort();
-    }
-
-    n = BIO_get_mem_data(bio, &pem);
-
-    if (runcoach_jwks_from_pem(&keys, (u_char *) pem, n) != RUNCOACH_JWKS_OK) {
-        abort();
-    }
+    keys = pem_keys(mine);
 
     ok(claims("") == RUNCOACH_JWT_OK, "a PEM serves any kid");
     ok(judge(sign(mine, "{\"alg\":\"RS256\"}", BODY, strlen(BODY)))
@@ -831,7 +920,6 @@ test_pem(void)
        "but not any signature");
 
     runcoach_jwks_free(keys);
-    BIO_free(bio);
 
     keys = saved;
 }
@@ -885,8 +973,8 @@ test_class(void)
         { RUNCOACH_JWT_TYPE, "\"cl_B7d4PD444AAA\"" },
         { RUNCOACH_JWT_TYPE, "\"cl_b7d4pd111aaa\"" },
         { RUNCOACH_JWT_TYPE, "\"\"" },
-        { RUNCOACH_JWT_TYPE, "null" },
-        { RUNCOACH_JWT_TYPE, "[\"cl_B7d4PD111AAA\"]" },
+        { RUNCOACH_JWT_MALFORMED, "null" },
+        { RUNCOACH_JWT_MALFORMED, "[\"cl_B7d4PD111AAA\"]" },
     };
 
     static const row_t  list[] = {
@@ -906,6 +994,77 @@ test_class(void)
     }
 
     rows(list, "class");
+}
+
+
+static void
+test_classes(void)
+{
+    char      head[256], body[256];
+    size_t    i;
+    unsigned  class, wrong;
+
+#define CAT(n)  "\"cat\":\"cl_B7d4PD" #n "AAA\""
+#define ANY     "\"cat\":\"cl_I7d4PD111III\""
+
+    static const struct {
+        unsigned     class;
+        const char  *head;
+        const char  *sub;
+    } list[] = {
+        { RUNCOACH_JWT_SESSION, "\"typ\":\"JWT\"", "user_1" },
+        { RUNCOACH_JWT_SESSION, CAT(111), "user_1" },
+        { RUNCOACH_JWT_SESSION, ANY, "user_1" },
+        { RUNCOACH_JWT_TEMPLATE, CAT(222), "user_1" },
+        { RUNCOACH_JWT_TEMPLATE, CAT(222) ",\"typ\":\"JWT\"", "user_1" },
+        { RUNCOACH_JWT_MACHINE, CAT(333), "user_1" },
+        { RUNCOACH_JWT_MACHINE, CAT(333), "mch_1" },
+        { RUNCOACH_JWT_MACHINE, ANY, "mch_1" },
+        { RUNCOACH_JWT_MACHINE, CAT(111), "mch_1" },
+        { RUNCOACH_JWT_MACHINE, CAT(222), "mch_" },
+        { RUNCOACH_JWT_MACHINE, "\"typ\":\"at+jwt\"", "mch_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"at+jwt\"", "user_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"AT+JWT\"", "user_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"application/at+jwt\"", "user_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"Application/AT+jwt\"", "user_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"at+jwt\"," ANY, "user_1" },
+        { RUNCOACH_JWT_OAUTH, "\"typ\":\"at+jwt\"," CAT(111), "user_1" },
+        { 0, "\"typ\":\"at+jwt\",\"cat\":\"x\"", "user_1" },
+        { 0, "\"typ\":\"at+jw\"", "user_1" },
+        { 0, "\"typ\":\"at\\u000bjwt\"", "user_1" },
+        { 0, "\"typ\":\"at+jwt \"", "user_1" },
+        { 0, "\"typ\":\"application/at+jwu\"", "user_1" },
+        { 0, "\"typ\":\"application.at+jwt\"", "user_1" },
+        { 0, "\"typ\":\"application\\u000fat+jwt\"", "user_1" },
+        { 0, "\"typ\":\"jwt\"", "user_1" },
+        { 0, "\"typ\":\"JOSE\"", "user_1" },
+        { 0, "\"typ\":\"logout+jwt\"", "user_1" },
+        { 0, "\"typ\":\"JOSE\"", "mch_1" },
+        { 0, CAT(444), "mch_1" }
+    };
+
+    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        snprintf(head, sizeof(head),
+                 "{\"alg\":\"RS256\",\"kid\":\"ins_1\",%s}", list[i].head);
+        snprintf(body, sizeof(body), "{" ISS "," EXP ",\"sub\":\"%s\"}",
+                 list[i].sub);
+        wrong = 0;
+
+        for (class = 0; class < 16; class++) {
+            policy.classes = class;
+            wrong += judge(sign(mine, head, body, strlen(body)))
+                     != ((class & list[i].class) ? RUNCOACH_JWT_OK
+                                                 : RUNCOACH_JWT_TYPE);
+        }
+
+        ok(wrong == 0 && jwt->class == list[i].class, "%s of %s: class %x",
+           list[i].head, list[i].sub, list[i].class);
+    }
+
+    policy.classes = RUNCOACH_JWT_SESSION;
+
+#undef CAT
+#undef ANY
 }
 
 
@@ -1018,10 +1177,6 @@ test_dates(void)
                   strlen("{" ISS "," SUB "}")))
        == RUNCOACH_JWT_CLAIM,
        "no exp");
-    ok(runcoach_jwt_expires(jwt) == 0, "its time is 0");
-
-    claims("\"exp\":1795166460.9");
-    ok(runcoach_jwt_expires(jwt) == 1795166460, "whole seconds");
 }
 
 
@@ -1063,6 +1218,75 @@ test_boundaries(void)
        "the largest leeway overflows nothing");
 
     policy.leeway = 0;
+}
+
+
+/*
+ * What is kept of a verdict must say at any second what the token itself says.
+ */
+
+static void
+test_times(void)
+{
+    char                members[128];
+    time_t              exp, nbf, iat, now, leeway;
+    size_t              i, j, wrong;
+    runcoach_jwt_rc_e   rc;
+
+    static const char *const  exps[] = {
+        "1795166410", "1795166410.5", "1795166409.999", "1.79516641e9",
+        "9007199254740991", "9007199254740990.5"
+    };
+
+    static const char *const  nbfs[] = {
+        "1795166390", "1795166390.5", "1795166389.001", "0.5", "1"
+    };
+
+    wrong = 0;
+
+    for (i = 0; i < sizeof(exps) / sizeof(exps[0]); i++) {
+        for (j = 0; j < sizeof(nbfs) / sizeof(nbfs[0]); j++) {
+            snprintf(members, sizeof(members), "\"exp\":%s,\"nbf\":%s",
+                     exps[i], nbfs[j]);
+            claims(members);
+            runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
+            wrong += (iat != 0);
+
+            for (leeway = 0; leeway <= 3; leeway += 3) {
+                policy.leeway = leeway;
+
+                for (now = NOW - 20; now < NOW + 20; now++) {
+                    rc = runcoach_jwt_check_claims(jwt, &policy, now);
+                    wrong += (runcoach_jwt_check_time(exp, nbf, leeway, now)
+                              != rc);
+                }
+            }
+        }
+    }
+
+    policy.leeway = 0;
+
+    ok(wrong == 0, "the time alone gives the same verdict");
+
+    claims("\"exp\":1795166460.1,\"nbf\":1795166390.9,\"iat\":1795166399.9");
+    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
+    ok(exp == 1795166461 && nbf == 1795166390 && iat == 1795166399,
+       "exp rounded up, nbf and iat down");
+
+    claims("\"exp\":\"1\",\"nbf\":null,\"iat\":-1");
+    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
+    ok(exp == 0 && nbf == 0 && iat == 0, "0 of what is no date");
+
+    claims("\"exp\":9007199254740992,\"nbf\":1e300,\"iat\":0");
+    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
+    ok(exp == 0 && nbf == 0 && iat == 0, "nor of one out of range");
+
+    ok(runcoach_jwt_check_time(0, 0, 5, NOW) == RUNCOACH_JWT_EXPIRED,
+       "without exp it has expired");
+    ok(runcoach_jwt_check_time((time_t) 1 << 62, 0,
+                               (time_t) (((uint64_t) 1 << 63) - 1), NOW)
+       == RUNCOACH_JWT_OK,
+       "nothing overflows");
 }
 
 
@@ -1199,6 +1423,88 @@ test_status(void)
 }
 
 
+static void
+test_required(void)
+{
+    char    names[64];
+    size_t  i;
+
+    static runcoach_jwt_required_t  list[2];
+
+    static const struct {
+        runcoach_jwt_rc_e   rc;
+        const char         *path;
+        const char         *value;
+        const char         *claims;
+    } rows[] = {
+        { RUNCOACH_JWT_OK, "a", NULL, "\"a\":\"x\"" },
+        { RUNCOACH_JWT_OK, "a", NULL, "\"a\":0" },
+        { RUNCOACH_JWT_OK, "a", NULL, "\"a\":true" },
+        { RUNCOACH_JWT_OK, "a", NULL, "\"a\":[]" },
+        { RUNCOACH_JWT_OK, "a", NULL, "\"a\":{}" },
+        { RUNCOACH_JWT_OK, "a.b", NULL, "\"a\":{\"b\":\"x\"}" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "\"a\":null" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "\"a\":\"\"" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "\"a\":false" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "\"A\":\"x\"" },
+        { RUNCOACH_JWT_REQUIRED, "a", NULL, "\"b\":{\"a\":1}" },
+        { RUNCOACH_JWT_REQUIRED, "a.b", NULL, "\"a\":\"b\"" },
+        { RUNCOACH_JWT_REQUIRED, "a.b", NULL, "\"a\":[\"b\"]" },
+        { RUNCOACH_JWT_REQUIRED, "a.b", NULL, "\"a.b\":1" },
+        { RUNCOACH_JWT_REQUIRED, "a.b", NULL, "\"a\":{\"b\":null}" },
+        { RUNCOACH_JWT_REQUIRED, "", NULL, "\"a\":1" },
+
+        { RUNCOACH_JWT_OK, "a", "x", "\"a\":\"x\"" },
+        { RUNCOACH_JWT_OK, "a", "x", "\"a\":\"\\u0078\"" },
+        { RUNCOACH_JWT_OK, "a", "7", "\"a\":7" },
+        { RUNCOACH_JWT_OK, "a", "7", "\"a\":\"7\"" },
+        { RUNCOACH_JWT_OK, "a", "1.5", "\"a\":1.5" },
+        { RUNCOACH_JWT_OK, "a", "true", "\"a\":true" },
+        { RUNCOACH_JWT_OK, "a", "false", "\"a\":false" },
+        { RUNCOACH_JWT_OK, "a", "", "\"a\":\"\"" },
+        { RUNCOACH_JWT_OK, "a", "x", "\"a\":[\"y\",\"x\"]" },
+        { RUNCOACH_JWT_OK, "a", "7", "\"a\":[{\"b\":7},7]" },
+        { RUNCOACH_JWT_OK, "a.b.c", "x", "\"a\":{\"b\":{\"c\":[\"x\"]}}" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":\"X\"" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":\"xx\"" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":\"\"" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":[]" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":[[\"x\"]]" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":[{\"a\":\"x\"}]" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":{\"x\":\"x\"}" },
+        { RUNCOACH_JWT_REQUIRED, "a", "null", "\"a\":null" },
+        { RUNCOACH_JWT_REQUIRED, "a", "[]", "\"a\":[]" },
+        { RUNCOACH_JWT_REQUIRED, "a", "{}", "\"a\":{}" },
+        { RUNCOACH_JWT_REQUIRED, "a", "", "\"a\":null" },
+        { RUNCOACH_JWT_REQUIRED, "a", "7", "\"a\":7.0" },
+        { RUNCOACH_JWT_REQUIRED, "a", "x", "\"a\":\"x\\n\"" },
+    };
+
+    policy.required = list;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        strcpy(names, rows[i].path);
+        list[0].path = path_of(names);
+        list[0].value.data = (const u_char *) rows[i].value;
+        list[0].value.len = rows[i].value ? strlen(rows[i].value) : 0;
+
+        policy.nrequired = 1;
+        ok(claims(rows[i].claims) == rows[i].rc, "require \"%s\" = %s of %s",
+           rows[i].path, rows[i].value ? rows[i].value : "any",
+           rows[i].claims);
+
+        list[1] = list[0];
+        policy.nrequired = 0;
+        ok(claims(rows[i].claims) == RUNCOACH_JWT_OK, "... or not");
+    }
+
+    policy.required = NULL;
+    policy.nrequired = 0;
+}
+
+
 /*
  * The token is wrong in every way; each repair uncovers the next one.
  */
@@ -1214,12 +1520,21 @@ test_order(void)
         RUNCOACH_JWT_SUBJECT, RUNCOACH_JWT_EXPIRED, RUNCOACH_JWT_NOT_YET,
         RUNCOACH_JWT_ISSUED_LATER, RUNCOACH_JWT_LIFETIME,
         RUNCOACH_JWT_AUDIENCE, RUNCOACH_JWT_AUTHORIZED_PARTY,
-        RUNCOACH_JWT_PENDING, RUNCOACH_JWT_UNKNOWN_KEY
+        RUNCOACH_JWT_PENDING, RUNCOACH_JWT_REQUIRED, RUNCOACH_JWT_UNKNOWN_KEY
     };
+
+    static runcoach_str_t  role = runcoach_string("role");
+
+    static runcoach_jwt_required_t  required[1];
+
+    required[0].path.names = &role;
+    required[0].path.n = 1;
 
     policy = strict;
     policy.audiences = audiences;
     policy.naudiences = 2;
+    policy.required = required;
+    policy.nrequired = 1;
 
     for (i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
         snprintf(head, sizeof(head),
@@ -1229,7 +1544,8 @@ test_order(void)
 
         snprintf(body, sizeof(body),
                  "{\"iss\":\"%s\",\"sub\":\"%s\",\"exp\":%lld,\"nbf\":%lld,"
-                 "\"iat\":%lld,\"aud\":\"%s\",\"azp\":\"%s\",\"sts\":\"%s\"}",
+                 "\"iat\":%lld,\"aud\":\"%s\",\"azp\":\"%s\",\"sts\":\"%s\","
+                 "\"role\":%s}",
                  i > 1 ? "https://clerk.example.com" : "x",
                  i > 3 ? "user_1" : "/",
                  i > 7 ? NOW + 60 : i > 4 ? NOW + 9999999 : NOW - 9999,
@@ -1237,7 +1553,8 @@ test_order(void)
                  i > 6 ? NOW : NOW + 9999,
                  i > 8 ? "api" : "x",
                  i > 9 ? "http://localhost:3000" : "x",
-                 i > 10 ? "active" : "pending");
+                 i > 10 ? "active" : "pending",
+                 i > 11 ? "1" : "false");
 
         ok(judge(sign(mine, head, body, strlen(body))) == order[i],
            "%zu: %s", i, runcoach_jwt_reason(order[i]));
@@ -1268,14 +1585,447 @@ test_values(void)
     ok(!runcoach_jwt_claim(jwt, "z", &value), "absent");
     ok(value.len == 77, "value is left alone then");
 
-    ok(runcoach_jwt_header(jwt, "kid", &value) && value.len == 5
-       && memcmp(value.data, "ins_1", 5) == 0,
-       "kid");
-    ok(!runcoach_jwt_header(jwt, "sub", &value), "no claim in the header");
+    ok(!runcoach_jwt_claim(jwt, "kid", &value), "no header among the claims");
+}
 
-    judge(sign(mine, "{\"alg\":\"RS256\",\"kid\":\"a\\nb\"}", BODY,
-               strlen(BODY)));
-    ok(!runcoach_jwt_header(jwt, "kid", &value), "a kid for no log");
+
+/* "a.b.c" in place */
+
+static runcoach_jwt_path_t
+path_of(char *names)
+{
+    char                 *name;
+    runcoach_jwt_path_t   path;
+
+    static runcoach_str_t  list[8];
+
+    path.names = list;
+    path.n = 0;
+
+    for (name = strtok(names, "."); name != NULL; name = strtok(NULL, ".")) {
+        list[path.n].len = strlen(name);
+        list[path.n++].data = (u_char *) name;
+    }
+
+    return path;
+}
+
+
+/* NULL: none; and every size below that of the text is too small */
+
+static void
+text_is(const char *path, const char *expected)
+{
+    char                  names[64];
+    size_t                n, size, wrong;
+    ssize_t               len;
+    u_char               *dst;
+    runcoach_jwt_path_t   p;
+
+    strcpy(names, path);
+    p = path_of(names);
+    n = expected ? strlen(expected) : 0;
+    wrong = 0;
+
+    for (size = 0; size <= n + 2; size++) {
+        dst = malloc(size + (size == 0));
+        len = runcoach_jwt_claim_text(jwt, &p, dst, size);
+
+        if (expected == NULL || size < n) {
+            wrong += (len != -1);
+
+        } else {
+            wrong += (len != (ssize_t) n || memcmp(dst, expected, n) != 0);
+        }
+
+        free(dst);
+    }
+
+    ok(wrong == 0, "%s is %s", path, expected ? expected : "nothing");
+}
+
+
+static void
+test_text(void)
+{
+    runcoach_jwt_path_t  none;
+    u_char               dst[8];
+
+    claims("\"a\":\"x y\",\"b\":-7,\"c\":1.50e1,\"d\":true,\"e\":null,\"f\":[],"
+           "\"g\": [ 1 , \"a b\" , { \"x\" : null } ] ,\"h\":\"\","
+           "\"i\":{ \"j\" :{\"k\":\"deep\",\"l\":\"a\\nb\"},\"m\":[{\"k\":1}]},"
+           "\"n\":\"a\\nb\",\"o\":\"\x7f\",\"p\":[\"\x7f\"],\"q\":[\"\\n\"],"
+           "\"r\":false,\"s\":\"\\u00e9\",\"t\":123456789012345678,\"u\":-0.0");
+
+    text_is("a", "x y");
+    text_is("b", "-7");
+    text_is("c", "1.50e1");
+    text_is("d", "true");
+    text_is("e", NULL);
+    text_is("f", "[]");
+    text_is("g", "[1,\"a b\",{\"x\":null}]");
+    text_is("h", "");
+    text_is("i", "{\"j\":{\"k\":\"deep\",\"l\":\"a\\nb\"},\"m\":[{\"k\":1}]}");
+    text_is("i.j", "{\"k\":\"deep\",\"l\":\"a\\nb\"}");
+    text_is("i.j.k", "deep");
+    text_is("i.j.l", NULL);
+    text_is("i.j.k.x", NULL);
+    text_is("i.m.k", NULL);
+    text_is("i.k", NULL);
+    text_is("n", NULL);
+    text_is("o", NULL);
+    text_is("p", NULL);
+    text_is("q", "[\"\\n\"]");
+    text_is("r", "false");
+    text_is("s", "\xc3\xa9");
+    text_is("t", "123456789012345678");
+    text_is("u", "-0.0");
+    text_is("z", NULL);
+    text_is("A", NULL);
+    text_is("sub", "user_1");
+
+    none.names = NULL;
+    none.n = 0;
+    ok(runcoach_jwt_claim_text(jwt, &none, dst, sizeof(dst)) == -1,
+       "the claim of an empty path");
+}
+
+
+static void
+org_is(const char *expected[4], const char *name)
+{
+    int      what;
+    size_t   n, size, wrong;
+    ssize_t  len;
+    u_char  *dst;
+
+    wrong = 0;
+
+    for (what = 0; what < 4; what++) {
+        n = expected[what] ? strlen(expected[what]) : 0;
+
+        for (size = 0; size <= n + 2; size++) {
+            dst = malloc(size + (size == 0));
+            len = runcoach_jwt_org(jwt, what, dst, size);
+
+            if (expected[what] == NULL || size < n) {
+                wrong += (len != -1);
+
+            } else {
+                wrong += (len != (ssize_t) n
+                          || memcmp(dst, expected[what], n) != 0);
+            }
+
+            free(dst);
+        }
+    }
+
+    ok(wrong == 0, "organization: %s", name);
+}
+
+
+static void
+test_org(void)
+{
+    size_t  i;
+
+    static struct {
+        const char  *name;
+        const char  *claims;
+        const char  *expected[4];
+    } list[] = {
+        { "none", "", { NULL, NULL, NULL, NULL } },
+        { "none in version 2", "\"v\":2", { NULL, NULL, NULL, NULL } },
+        { "version 1",
+          "\"org_id\":\"org_1\",\"org_slug\":\"acme\",\"org_role\":\"org:admin\","
+          "\"org_permissions\":[\"org:a:read\",\"org:a:write\"]",
+          { "org_1", "acme", "org:admin", "org:a:read,org:a:write" } },
+        { "version 1, no permissions",
+          "\"org_id\":\"org_1\",\"org_role\":\"org:member\","
+          "\"org_permissions\":[]",
+          { "org_1", NULL, "org:member", "" } },
+        { "version 1, a custom \"o\"",
+          "\"o\":{\"id\":\"org_2\",\"rol\":\"admin\"}",
+          { NULL, NULL, NULL, NULL } },
+        { "version 1, of wrong types",
+          "\"org_id\":1,\"org_slug\":null,\"org_role\":[\"org:admin\"],"
+          "\"org_permissions\":\"org:a:read\"",
+          { NULL, NULL, NULL, NULL } },
+        { "version 1, empty",
+          "\"org_id\":\"\",\"org_slug\":\"\",\"org_role\":\"\","
+          "\"org_permissions\":[\"\"]",
+          { NULL, NULL, NULL, NULL } },
+        { "version 1, a comma in a permission",
+          "\"org_permissions\":[\"org:a:read,org:a:write\"]",
+          { NULL, NULL, NULL, NULL } },
+        { "version 1, a control character",
+          "\"org_id\":\"a\\nb\",\"org_role\":\"a\\u0001\","
+          "\"org_permissions\":[\"a\",\"b\\r\"]",
+          { NULL, NULL, NULL, NULL } },
+        { "version 1, a number among permissions",
+          "\"org_permissions\":[\"a\",7]", { NULL, NULL, NULL, NULL } },
+        { "version 2",
+          "\"v\":2,\"fea\":\"o:dashboard,u:x,o:teams\",\"o\":{\"id\":\"org_1\","
+          "\"slg\":\"acme\",\"rol\":\"admin\",\"per\":\"read,manage\","
+          "\"fpm\":\"3,2\"}",
+          { "org_1", "acme", "org:admin",
+            "org:dashboard:read,org:dashboard:manage,org:teams:manage" } },
+        { "version 2, no permissions",
+          "\"v\":2,\"o\":{\"id\":\"org_1\",\"slg\":\"acme\",\"rol\":\"member\"}",
+          { "org_1", "acme", "org:member", "" } },
+        { "version 2 does not see names of version 1",
+          "\"v\":2,\"org_id\":\"org_1\",\"org_slug\":\"acme\","
+          "\"org_role\":\"org:admin\",\"org_permissions\":[\"org:a:read\"]",
+          { NULL, NULL, NULL, NULL } },
+        { "version 2, of wrong types",
+          "\"v\":2,\"o\":{\"id\":7,\"slg\":null,\"rol\":{}}",
+          { NULL, NULL, NULL, "" } },
+        { "version 2, no object", "\"v\":2,\"o\":[\"id\",\"x\"]",
+          { NULL, NULL, NULL, NULL } },
+        { "version 2, empty", "\"v\":2,\"o\":{\"id\":\"\",\"rol\":\"\"}",
+          { NULL, NULL, NULL, "" } },
+        { "version 2, a control character",
+          "\"v\":2,\"o\":{\"id\":\"a\\tb\",\"rol\":\"a\\u007f\"}",
+          { NULL, NULL, NULL, "" } },
+        { "version \"2\"", "\"v\":\"2\",\"o\":{\"id\":\"org_1\"}",
+          { NULL, NULL, NULL, NULL } },
+        { "version 2.0", "\"v\":2.0,\"o\":{\"id\":\"org_1\"}",
+          { "org_1", NULL, NULL, "" } },
+        { "version 3", "\"v\":3,\"o\":{\"id\":\"org_1\"}",
+          { NULL, NULL, NULL, NULL } }
+    };
+
+    for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        if (claims(list[i].claims) != RUNCOACH_JWT_OK) {
+            abort();
+        }
+
+        org_is(list[i].expected, list[i].name);
+    }
+}
+
+
+static void
+test_opaque(void)
+{
+    size_t       i;
+    const char  *token;
+
+    static const char *const  yes[] = {
+        "mt_", "mt_0123", "m2m_x", "oat_x", "ak_x", "ak_a/b+c="
+    };
+
+    static const char *const  no[] = {
+        "", "m", "mt", "mt-x", "MT_x", "m2_x", "oa_x", "oat", "ak", "sk_x",
+        "xmt_x", " mt_x", "e30.e30.e30"
+    };
+
+    for (i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
+        ok(runcoach_jwt_opaque((u_char *) yes[i], strlen(yes[i])) == 1,
+           "opaque: \"%s\"", yes[i]);
+    }
+
+    for (i = 0; i < sizeof(no) / sizeof(no[0]); i++) {
+        ok(runcoach_jwt_opaque((u_char *) no[i], strlen(no[i])) == 0,
+           "not opaque: \"%s\"", no[i]);
+    }
+
+    token = sign(mine, HEAD, BODY, strlen(BODY));
+    ok(runcoach_jwt_opaque((u_char *) token, strlen(token)) == 0, "nor a JWT");
+}
+
+
+/*
+ * A token of each algorithm before the keys of each: only its own will do, and
+ * only if the issuer may use it.
+ */
+
+static void
+test_every_algorithm(void)
+{
+    char              token[4096], bad[4096];
+    char             *dot;
+    size_t            i, j, wrong;
+    EVP_PKEY         *pkeys[5];
+    runcoach_jwks_t  *saved, *sets[5];
+
+    static const struct {
+        const char  *name;
+        unsigned     alg;
+        int          key;
+    } algs[] = {
+        { "RS256", RUNCOACH_ALG_RS256, 0 }, { "RS384", RUNCOACH_ALG_RS384, 0 },
+        { "RS512", RUNCOACH_ALG_RS512, 0 }, { "PS256", RUNCOACH_ALG_PS256, 0 },
+        { "PS384", RUNCOACH_ALG_PS384, 0 }, { "PS512", RUNCOACH_ALG_PS512, 0 },
+        { "ES256", RUNCOACH_ALG_ES256, 1 }, { "ES384", RUNCOACH_ALG_ES384, 2 },
+        { "ES512", RUNCOACH_ALG_ES512, 3 }, { "EdDSA", RUNCOACH_ALG_EDDSA, 4 }
+    };
+
+    saved = keys;
+
+    pkeys[0] = mine;
+    pkeys[1] = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+    pkeys[2] = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
+    pkeys[3] = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-521");
+    pkeys[4] = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+
+    for (i = 0; i < 5; i++) {
+        sets[i] = pem_keys(pkeys[i]);
+    }
+
+    for (i = 0; i < sizeof(algs) / sizeof(algs[0]); i++) {
+        strcpy(token, sign_with(algs[i].name, pkeys[algs[i].key], BODY));
+
+        keys = sets[algs[i].key];
+        policy.algs = RUNCOACH_ALG_ANY;
+        ok(judge(token) == RUNCOACH_JWT_OK, "%s", algs[i].name);
+
+        policy.algs = algs[i].alg;
+        ok(judge(token) == RUNCOACH_JWT_OK, "... alone");
+
+        policy.algs = (RUNCOACH_ALG_ANY|RUNCOACH_ALG_HMAC) & ~algs[i].alg;
+        ok(judge(token) == RUNCOACH_JWT_ALGORITHM, "... not without it");
+        policy.algs = RUNCOACH_ALG_ANY;
+
+        wrong = 0;
+
+        for (j = 0; j < 5; j++) {
+            keys = sets[j];
+            wrong += (j != (size_t) algs[i].key
+                      && judge(token) != RUNCOACH_JWT_UNKNOWN_KEY);
+        }
+
+        ok(wrong == 0, "... nor by a key of another kind");
+
+        keys = sets[algs[i].key];
+        wrong = 0;
+
+        for (j = 0; j < sizeof(algs) / sizeof(algs[0]); j++) {
+            if (j == i) {
+                continue;
+            }
+
+            snprintf(bad, sizeof(bad), "{\"alg\":\"%s\"}", algs[j].name);
+            dot = strrchr(token, '.');
+            strcpy(bad, unsigned_token(bad, BODY));
+            strcat(bad, dot + 1);
+            wrong += (judge(bad) == RUNCOACH_JWT_OK);
+        }
+
+        ok(wrong == 0, "... nor under another name");
+    }
+
+    for (i = 0; i < 5; i++) {
+        runcoach_jwks_free(sets[i]);
+
+        if (i > 0) {
+            EVP_PKEY_free(pkeys[i]);
+        }
+    }
+
+    policy.algs = RUNCOACH_ALG_RS256;
+    keys = saved;
+}
+
+
+/* as Supabase's legacy keys: no kid, and "anon" is signed by the same secret */
+
+static void
+test_secret(void)
+{
+    char              token[4096];
+    u_char            mac[64];
+    size_t            i, n;
+    unsigned          len;
+    runcoach_jwks_t  *saved, *one, *two;
+
+    static runcoach_str_t           role = runcoach_string("role");
+    static runcoach_jwt_required_t  required[1];
+
+    static const u_char  secret[] =
+        "a secret of more than sixty-four bytes, of which one is different: 1";
+    static const u_char  another[] =
+        "a secret of more than sixty-four bytes, of which one is different: 2";
+
+    static const struct {
+        runcoach_jwt_rc_e   rc;
+        const char         *body;
+    } rows[] = {
+        { RUNCOACH_JWT_OK,
+          "{" ISS "," SUB "," EXP ",\"aud\":\"authenticated\","
+          "\"role\":\"authenticated\"}" },
+        { RUNCOACH_JWT_SUBJECT,
+          "{" ISS "," EXP ",\"role\":\"anon\"}" },
+        { RUNCOACH_JWT_SUBJECT,
+          "{" ISS "," EXP ",\"role\":\"service_role\"}" },
+        { RUNCOACH_JWT_AUDIENCE,
+          "{" ISS "," SUB "," EXP ",\"role\":\"authenticated\"}" },
+        { RUNCOACH_JWT_REQUIRED,
+          "{" ISS "," SUB "," EXP ",\"aud\":\"authenticated\","
+          "\"role\":\"service_role\"}" },
+        { RUNCOACH_JWT_REQUIRED,
+          "{" ISS "," SUB "," EXP ",\"aud\":\"authenticated\","
+          "\"user_metadata\":{\"role\":\"authenticated\"}}" }
+    };
+
+    saved = keys;
+
+    if (runcoach_jwks_from_secret(&one, secret, sizeof(secret) - 1)
+        != RUNCOACH_JWKS_OK
+        || runcoach_jwks_from_secret(&two, another, sizeof(another) - 1)
+           != RUNCOACH_JWKS_OK)
+    {
+        abort();
+    }
+
+    required[0].path.names = &role;
+    required[0].path.n = 1;
+    required[0].value = audiences[1];
+
+    policy.algs = RUNCOACH_ALG_HS256;
+    policy.audiences = audiences;
+    policy.naudiences = 2;
+    policy.required = required;
+    policy.nrequired = 1;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        strcpy(token, unsigned_token("{\"alg\":\"HS256\",\"typ\":\"JWT\"}",
+                                     rows[i].body));
+        n = strlen(token);
+        HMAC(EVP_sha256(), secret, sizeof(secret) - 1, (u_char *) token, n - 1,
+             mac, &len);
+        encode(token + n, mac, len);
+
+        keys = one;
+        ok(judge(token) == rows[i].rc, "a secret: %s",
+           runcoach_jwt_reason(rows[i].rc));
+
+        if (rows[i].rc != RUNCOACH_JWT_OK) {
+            continue;
+        }
+
+        keys = two;
+        ok(judge(token) == RUNCOACH_JWT_SIGNATURE, "not by another secret");
+        keys = saved;
+        ok(judge(token) == RUNCOACH_JWT_UNKNOWN_KEY, "nor by a public key");
+
+        keys = one;
+        policy.algs = RUNCOACH_ALG_ANY;
+        ok(judge(token) == RUNCOACH_JWT_ALGORITHM,
+           "nor where no secret may be used");
+        policy.algs = RUNCOACH_ALG_HS256;
+    }
+
+    runcoach_jwks_free(one);
+    runcoach_jwks_free(two);
+
+    policy = strict;
+    policy.nparties = 0;
+    policy.leeway = 0;
+    policy.max_lifetime = 0;
+    policy.azp_required = 0;
+
+    keys = saved;
 }
 
 
@@ -1286,7 +2036,7 @@ test_reasons(void)
 
     same = 0;
 
-    for (rc = RUNCOACH_JWT_OK; rc <= RUNCOACH_JWT_NO_MEMORY; rc++) {
+    for (rc = RUNCOACH_JWT_OK; rc <= RUNCOACH_JWT_REQUIRED; rc++) {
         for (other_rc = 0; other_rc < rc; other_rc++) {
             same += strcmp(runcoach_jwt_reason(rc),
                            runcoach_jwt_reason(other_rc)) == 0;
@@ -1299,8 +2049,8 @@ test_reasons(void)
            "expired");
     is_str(runcoach_jwt_reason(RUNCOACH_JWT_UNKNOWN_KEY), "jwk-kid-mismatch",
            "unknown key");
-    is_str(runcoach_jwt_reason(RUNCOACH_JWT_NO_MEMORY), "unexpected-error",
-           "no memory");
+    is_str(runcoach_jwt_reason(RUNCOACH_JWT_TYPE), "token-type-mismatch",
+           "type");
     is_str(runcoach_jwt_reason((runcoach_jwt_rc_e) 99), "unexpected-error",
            "never NULL");
 }
@@ -1317,6 +2067,7 @@ main(void)
     keys = keys_of(jwk(mine, "ins_1"), jwk(other, "ins_2"), NULL);
 
     strict.algs = RUNCOACH_ALG_RS256;
+    strict.classes = RUNCOACH_JWT_SESSION;
     strict.issuer = issuer;
 
     policy = strict;
@@ -1339,21 +2090,28 @@ main(void)
     test_pem();
     test_issuer();
     test_class();
+    test_classes();
     test_subject();
     test_dates();
     test_boundaries();
+    test_times();
     test_lifetime();
     test_audience();
     test_party();
     test_status();
+    test_required();
     test_values();
+    test_text();
+    test_org();
+    test_opaque();
     test_reasons();
+    test_every_algorithm();
+    test_secret();
 
     test_clerk();
     test_order();
 
-    runcoach_jwt_free(jwt);
-    runcoach_jwt_free(NULL);
+    free(text_of_jwt);
     runcoach_jwks_free(keys);
     EVP_PKEY_free(mine);
     EVP_PKEY_free(other);
