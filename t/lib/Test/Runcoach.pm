@@ -528,6 +528,8 @@ sub spawn
     my $out = $opt{out} || "$self->{dir}/$name.out";
     my $env = $self->environment($opt{env});
 
+    $command = [$self->valgrind($name), @$command];
+
     my $pid = fork();
 
     die "fork: $!\n" unless defined $pid;
@@ -566,6 +568,19 @@ sub spawn
     push @{$self->{proc}}, $proc;
 
     return $proc;
+}
+
+
+# what it reports is found where the sanitizers' reports are
+
+sub valgrind
+{
+    my ($self, $name) = @_;
+
+    return () unless $ENV{RUNCOACH_VALGRIND} && $name =~ /^(?:nginx|sidecar)/;
+
+    return ('valgrind', '-q',
+            "--log-file=$self->{dir}/sanitizer.valgrind-%p");
 }
 
 
@@ -1883,6 +1898,302 @@ sub sign
     unlink($file);
 
     return $out;
+}
+
+
+# A private key of any kind by name, made once like the others: rsa2048 (or
+# other bits, or rsa2048e3 with that exponent), P-256, P-384, P-521, secp256k1,
+# Ed25519, Ed448, X25519.
+
+sub key_of
+{
+    my ($self, $name, $type) = @_;
+
+    my $dir = "$BUILD/test-keys";
+    my $file = "$dir/$name.pem";
+
+    return $file if -s $file;
+
+    my @args = $type =~ /^rsa(\d+)(?:e(\d+))?$/
+        ? ('RSA', '-pkeyopt', "rsa_keygen_bits:$1",
+           $2 ? ('-pkeyopt', "rsa_keygen_pubexp:$2") : ())
+        : $type =~ /^(?:Ed|X)/ ? $type
+        : ('EC', '-pkeyopt', "ec_paramgen_curve:$type");
+
+    make_path($dir);
+
+    open(my $lock, '>>', "$dir/lock") or die "$dir/lock: $!\n";
+    flock($lock, LOCK_EX);
+
+    if (!-s $file) {
+        my ($status, $out) = $self->command(['openssl', 'genpkey',
+            '-algorithm', @args, '-out', "$file.tmp"]);
+
+        die "openssl genpkey: $out\n" if $status;
+
+        rename("$file.tmp", $file) or die "rename: $!\n";
+    }
+
+    return $file;
+}
+
+
+# its public half: the bytes of a SubjectPublicKeyInfo
+
+sub spki
+{
+    my ($self, $name) = @_;
+
+    return $self->{spki}{$name} //= scalar $self->command(['openssl', 'pkey',
+        '-in', "$BUILD/test-keys/$name.pem", '-pubout', '-outform', 'DER']);
+}
+
+
+# ... and as a JWK with the kid "ins_$name"; undef removes a member
+
+sub jwk_of
+{
+    my ($self, $name, %more) = @_;
+
+    my $der = $self->spki($name);
+    my %jwk = (use => 'sig', kid => "ins_$name");
+
+    if ($der =~ /\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01/) {
+
+        # BIT STRING, SEQUENCE, and the two INTEGERs
+
+        my $rest = der_value(substr(der_value($der), 15));
+
+        $rest = der_value(substr($rest, 1));
+        $jwk{n} = b64url(der_value($rest, \$rest) =~ s/^\0//r);
+        $jwk{e} = b64url(der_value($rest) =~ s/^\0//r);
+        @jwk{qw/ kty alg /} = qw/ RSA RS256 /;
+
+    } elsif ($der =~ /\x2a\x86\x48\xce\x3d\x02\x01
+                      \x06.(\x2a\x86\x48\xce\x3d\x03\x01\x07
+                            |\x2b\x81\x04\x00.)/xs)
+    {
+        my ($curve, $alg, $n) = @{{
+            "\x2a\x86\x48\xce\x3d\x03\x01\x07" => ['P-256', 'ES256', 32],
+            "\x2b\x81\x04\x00\x22" => ['P-384', 'ES384', 48],
+            "\x2b\x81\x04\x00\x23" => ['P-521', 'ES512', 66],
+            "\x2b\x81\x04\x00\x0a" => ['secp256k1', 'ES256K', 32],
+        }->{$1}};
+
+        $jwk{x} = b64url(substr($der, -2 * $n, $n));
+        $jwk{y} = b64url(substr($der, -$n));
+        @jwk{qw/ kty alg crv /} = ('EC', $alg, $curve);
+
+    } elsif ($der =~ /\x06\x03\x2b\x65([\x6e\x70\x71])/) {
+        $jwk{crv} = { n => 'X25519', p => 'Ed25519', q => 'Ed448' }->{$1};
+        $jwk{x} = b64url(substr($der, $1 eq 'q' ? -57 : -32));
+        @jwk{qw/ kty alg /} = qw/ OKP EdDSA /;
+    }
+
+    %jwk = (%jwk, %more);
+
+    delete $jwk{$_} for grep { !defined $jwk{$_} } keys %jwk;
+
+    return \%jwk;
+}
+
+
+# the contents of the first DER value; what follows it into *$rest
+
+sub der_value
+{
+    my ($der, $rest) = @_;
+
+    my $n = ord(substr($der, 1, 1));
+    my $at = 2;
+
+    if ($n & 0x80) {
+        $at += $n & 0x7f;
+        $n = hex(unpack('H*', substr($der, 2, $n & 0x7f)));
+    }
+
+    $$rest = substr($der, $at + $n) if $rest;
+
+    return substr($der, $at, $n);
+}
+
+
+# forge(\%spec, ...): many tokens at once, as the signatures are made in two
+# processes and not in one for each.  A spec is what token() takes, and
+#
+#     protected => text       the header, instead of alg, kid, and header
+#     segments => sub         given both encoded parts, returns those to sign
+#     sign => 'PS256'         the algorithm, if it is not the one of "alg"
+#     sigopt => [...]         more options for openssl
+#     block => sub            given the input, returns what RSA's bare operation
+#                             makes the signature of
+#     signature => sub        given signature and input, returns another; or
+#                             the bytes
+#     token => sub            given the three segments, returns the token
+
+sub forge
+{
+    my ($self, @specs) = @_;
+
+    my (@jobs, @tokens);
+
+    for my $spec (@specs) {
+        my ($head, $body) = $self->unsigned($spec);
+
+        ($head, $body) = $spec->{segments}->($head, $body) if $spec->{segments};
+
+        push @jobs, { key => 'issuer', %$spec, input => "$head.$body",
+                      head => $head, body => $body,
+                      sign => $spec->{sign} // $spec->{alg} // 'RS256' };
+
+        $jobs[-1]{block} = $spec->{block}->("$head.$body") if $spec->{block};
+    }
+
+    $self->sign_all(@jobs);
+
+    for my $job (@jobs) {
+        my $change = $job->{signature};
+        my $bytes = ref($change) ? $change->($job->{bytes}, $job->{input})
+                    : $change // $job->{bytes};
+        my $shape = $job->{token} || sub { join('.', @_) };
+
+        push @tokens, $shape->($job->{head}, $job->{body}, b64url($bytes));
+    }
+
+    return wantarray ? @tokens : $tokens[0];
+}
+
+
+my %FORGED = map { $_ => 1 } qw/ protected segments sign sigopt block signature
+                                 token key secret alg kid header payload /;
+
+
+sub unsigned
+{
+    my ($self, $spec) = @_;
+
+    my $now = int(time());
+    my %head = (
+        alg => 'RS256',
+        kid => 'ins_' . ($spec->{key} || 'issuer'),
+        typ => 'JWT',
+        (map { $_ => $spec->{$_} } grep { exists $spec->{$_} } qw/ alg kid /),
+        %{$spec->{header} || {}},
+    );
+    my %body = (
+        iss => 'https://clerk.runcoach.test',
+        sub => 'user_test',
+        sid => 'sess_test',
+        iat => $now,
+        nbf => $now - 10,
+        exp => $now + 3600,
+        v => 2,
+        map { $_ => $spec->{$_} } grep { !$FORGED{$_} } keys %$spec,
+    );
+
+    delete $head{$_} for grep { !defined $head{$_} } keys %head;
+    delete $body{$_} for grep { !defined $body{$_} } keys %body;
+
+    return (b64url($spec->{protected} // json_encode(\%head)),
+            b64url($spec->{payload} // json_encode(\%body)));
+}
+
+
+# adds "bytes" to each job; only openssl's are worth a process
+
+sub sign_all
+{
+    my ($self, @jobs) = @_;
+
+    my $dir = "$self->{dir}/forge";
+    my @scripts = ('set -eu', 'set -eu');
+    my $n = 0;
+
+    make_path($dir);
+
+    for my $job (@jobs) {
+        my $alg = $job->{sign};
+
+        if ($alg =~ /^HS(\d+)$/) {
+            my $hmac = Digest::SHA->can("hmac_sha$1");
+
+            $job->{bytes} = $hmac->($job->{input}, $job->{secret} // '');
+            next;
+        }
+
+        if ($alg !~ /^(?:RS|PS|ES)\d+$|^EdDSA$/ && !defined $job->{block}) {
+            $job->{bytes} = '';
+            next;
+        }
+
+        $job->{file} = "$dir/" . ++$n;
+        $self->write_file($job->{file}, $job->{block} // $job->{input});
+        $scripts[$n % 2] .= "\n" . sign_command($job);
+    }
+
+    return unless $n;
+
+    my @files = map { $self->write_file("$dir/$_.sh", "$scripts[$_]\n") } 0, 1;
+    my ($status, $out) = $self->command(['sh', '-c',
+        'sh "$1" & sh "$2" && wait $!', 'sh', @files]);
+
+    die "openssl: $out\n" if $status;
+
+    for my $job (grep { $_->{file} } @jobs) {
+        $job->{bytes} = slurp("$job->{file}.sig");
+        $job->{bytes} = p1363($job->{bytes}, $job->{sign})
+            if $job->{sign} =~ /^ES/;
+    }
+
+    remove_tree($dir);
+}
+
+
+sub sign_command
+{
+    my ($job) = @_;
+
+    my ($family, $bits) = $job->{sign} =~ /^(\D+)(\d*)/;
+    my $key = "$BUILD/test-keys/$job->{key}.pem";
+    my $pss = $family eq 'PS' ? ['rsa_padding_mode:pss',
+                                 'rsa_pss_saltlen:digest'] : [];
+    my @args = ('-out', "$job->{file}.sig");
+
+    if (defined $job->{block}) {
+        unshift @args, 'pkeyutl', '-decrypt', '-inkey', $key,
+                '-pkeyopt', 'rsa_padding_mode:none', '-in', $job->{file};
+
+    } elsif ($family eq 'EdDSA') {
+        unshift @args, 'pkeyutl', '-sign', '-inkey', $key, '-rawin',
+                '-in', $job->{file};
+
+    } else {
+        unshift @args, 'dgst', "-sha$bits", '-sign', $key;
+        push @args, (map { ('-sigopt', $_) } @$pss, @{$job->{sigopt} || []}),
+             $job->{file};
+    }
+
+    return join(' ', 'openssl', map { "'$_'" } @args);
+}
+
+
+# R and S of an ECDSA signature side by side, as RFC 7518 section 3.4 has them
+
+sub p1363
+{
+    my ($der, $alg) = @_;
+
+    my $n = { ES256 => 32, ES384 => 48, ES512 => 66 }->{$alg};
+    my $rest = der_value($der);
+    my @parts;
+
+    for (1, 2) {
+        my $bytes = der_value($rest, \$rest) =~ s/^\0+//r;
+
+        push @parts, "\0" x ($n - length($bytes)) . $bytes;
+    }
+
+    return join('', @parts);
 }
 
 
