@@ -47,6 +47,11 @@ FUZZ       ?= $(FUZZ_NAMES)
 TIME       ?= 30
 TESTS      ?= t/*.t
 
+# not those that start the system by itself, or ask no nginx and no sidecar
+
+VALGRIND   ?= $(filter-out t/run.t t/style.t t/docs.t t/unit.t t/script.t \
+                t/faults.t,$(wildcard t/*.t))
+
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \
         deps-fuzz run test soak \
@@ -190,8 +195,9 @@ $(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard ngx_runcoach_module/lib/*.c) \
 	$(Q)$(CLANG) $(OPTS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(BUILD)/fuzzlib/libsidecar.a $(BUILD)/fuzzlib/libruncoach.a $(LIBS)
 
-soak: asan  ## what takes longer: sanitizers, 40 kill rounds, fuzzing (hours)
-	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t
+soak: asan  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzing
+	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t t/reload.t
+	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
 bench: deps  ## CPU time per request against plain nginx

@@ -138,7 +138,8 @@ ok($t->wait_for(sub {
 # A load while it is reloaded again and again: each request is answered.
 
 my $load = 4;
-my $end = time() + 2.5;
+my $wanted = $ENV{RUNCOACH_SOAK} ? 100 : 10;
+my $stop = $t->dir() . '/load.stop';
 my @pids;
 
 for my $n (1 .. $load) {
@@ -148,7 +149,7 @@ for my $n (1 .. $load) {
         my $bad = 0;
         my $all = 0;
 
-        while (time() < $end) {
+        while (!-e $stop) {
             my $r = $t->get('/', $n % 2 ? (token => $token)
                                         : (cookie => $cookie));
 
@@ -164,12 +165,16 @@ for my $n (1 .. $load) {
 }
 
 my $reloads = 0;
+my @memory;
 
-while (time() < $end - 0.3) {
+for my $n (1 .. $wanted) {
     $reloads++ if $t->reload();
     sleep(0.1);
+
+    push @memory, memory() if $n == int($wanted / 2) || $n == $wanted;
 }
 
+$t->write_file('load.stop', '');
 waitpid($_, 0) for @pids;
 
 my ($all, $bad) = (0, 0);
@@ -181,7 +186,10 @@ for my $n (1 .. $load) {
     $bad += $y;
 }
 
-cmp_ok($reloads, '>', 3, "reloads under load: $reloads");
+is($reloads, $wanted, "reloads under load: $reloads");
+cmp_ok($memory[1], '<', $memory[0] * 1.05,
+       "memory of the master does not grow: @memory kB") unless
+    $ENV{RUNCOACH_ASAN};
 is($bad, 0, "reloads under load: $all requests, all answered 200");
 
 # what a bucket has given is not given again
@@ -258,5 +266,17 @@ kill('TERM', $t->{nginx}{pid});
 ok($t->wait_for(sub { return !$t->alive($t->{nginx}) }), 'TERM: gone');
 
 $t->done();
+
+###############################################################################
+
+# kilobytes of the process that all the others come from
+
+sub memory
+{
+    my ($kb) = Test::Runcoach::slurp("/proc/$t->{nginx}{pid}/status")
+               =~ /^VmRSS:\s+(\d+)/m;
+
+    return $kb;
+}
 
 ###############################################################################
