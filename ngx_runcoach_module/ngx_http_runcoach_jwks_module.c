@@ -139,6 +139,10 @@ static ngx_int_t ngx_http_runcoach_keys_read(ngx_http_request_t *r,
     ngx_http_runcoach_fetch_t *fetch, ngx_int_t status);
 static ngx_int_t ngx_http_runcoach_keys_replace(ngx_http_request_t *r,
     ngx_http_runcoach_fetch_t *fetch);
+static void ngx_http_runcoach_keys_adopt(ngx_http_runcoach_keys_t *keys,
+    runcoach_jwks_t *set);
+static ngx_uint_t ngx_http_runcoach_keys_same(ngx_http_runcoach_keys_t *keys,
+    const runcoach_jwks_t *set);
 static time_t ngx_http_runcoach_keys_date(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_runcoach_keys_log_level(
     ngx_http_runcoach_keys_t *keys, ngx_int_t trouble);
@@ -1097,6 +1101,13 @@ ngx_http_runcoach_keys_replace(ngx_http_request_t *r,
         return rc == RUNCOACH_JWKS_NO_MEMORY ? NGX_ERROR : NGX_DECLINED;
     }
 
+    if (skipped != 0 && !ngx_http_runcoach_keys_same(keys, set)) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "%ud keys of issuer \"%V\" are left out: not public "
+                      "signature keys of a supported kind",
+                      skipped, &keys->conf.name);
+    }
+
     if (keys->trouble != 0) {
         keys->trouble = 0;
         ngx_log_error(NGX_LOG_NOTICE, log, 0,
@@ -1106,30 +1117,39 @@ ngx_http_runcoach_keys_replace(ngx_http_request_t *r,
 
     keys->fetched = date;
     keys->good = fetch->epoch;
+
+    ngx_http_runcoach_keys_adopt(keys, set);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_runcoach_keys_adopt(ngx_http_runcoach_keys_t *keys,
+    runcoach_jwks_t *set)
+{
     keys->expired = 0;
 
-    if (keys->set != NULL
-        && ngx_memcmp(runcoach_jwks_digest(keys->set),
-                      runcoach_jwks_digest(set), RUNCOACH_JWKS_DIGEST)
-           == 0)
-    {
+    if (ngx_http_runcoach_keys_same(keys, set)) {
         runcoach_jwks_free(set);
-        return NGX_OK;
-    }
-
-    if (skipped != 0) {
-        ngx_log_error(NGX_LOG_WARN, log, 0,
-                      "%ud keys of issuer \"%V\" are left out: not public "
-                      "signature keys of a supported kind",
-                      skipped, &keys->conf.name);
+        return;
     }
 
     runcoach_jwks_free(keys->set);
     keys->set = set;
 
     ngx_memzero(keys->strays, sizeof(keys->strays));
+}
 
-    return NGX_OK;
+
+static ngx_uint_t
+ngx_http_runcoach_keys_same(ngx_http_runcoach_keys_t *keys,
+    const runcoach_jwks_t *set)
+{
+    return keys->set != NULL
+           && ngx_memcmp(runcoach_jwks_digest(keys->set),
+                         runcoach_jwks_digest(set), RUNCOACH_JWKS_DIGEST)
+              == 0;
 }
 
 

@@ -210,7 +210,8 @@ char *
 ngx_http_runcoach_params(ngx_conf_t *cf, ngx_uint_t first,
     ngx_http_runcoach_param_t *known)
 {
-    ngx_str_t   *value;
+    u_char      *p;
+    ngx_str_t   *value, name;
     ngx_uint_t   i, n, found, seen;
 
     value = cf->args->elts;
@@ -233,10 +234,19 @@ ngx_http_runcoach_params(ngx_conf_t *cf, ngx_uint_t first,
         }
 
         if (known[n].name == NULL || (seen & (1 << n))) {
+            name = value[i];
+            p = ngx_strlchr(name.data, name.data + name.len, '=');
+
+            /* what comes after it may be a secret under a name misspelled */
+
+            if (p != NULL) {
+                name.len = p - name.data + 1;
+            }
+
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "%s parameter \"%V\" in %V",
                                known[n].name ? "duplicate" : "invalid",
-                               &value[i], &value[0]);
+                               &name, &value[0]);
             return NGX_CONF_ERROR;
         }
 

@@ -55,7 +55,7 @@ typedef enum {
 
 
 /*
- * A token that was parsed: about 200 kilobytes, to be kept by the caller and
+ * A token that was parsed: about 140 kilobytes, to be kept by the caller and
  * used again for the next one.  It needs no initialization and owns nothing;
  * what it says is valid until it is used again, and as long as the text of the
  * token is there.

@@ -319,6 +319,7 @@ static void
 test_choice(void)
 {
     void                 *memory;
+    size_t                size;
     u_char                digest[RUNCOACH_DIGEST];
     u_char                record[RUNCOACH_VERIFIED_RECORD];
     unsigned              i, there, sets;
@@ -364,9 +365,9 @@ test_choice(void)
     /* a table that is 3/4 full */
 
     sets = 1000;
-    memory = malloc(128 + sets * sizeof(runcoach_verified_set_t));
-    t = runcoach_verified_init(memory, 128
-                               + sets * sizeof(runcoach_verified_set_t));
+    size = 128 + sets * RUNCOACH_SHARED_WAYS * RUNCOACH_VERIFIED_SIZE;
+    memory = zone(size);
+    t = runcoach_verified_init(memory, size);
 
     for (i = 0; i < sets * 6; i++) {
         (void) put(t, i, 8, NOW + 60, NOW);
@@ -446,9 +447,9 @@ test_garbage(void)
     wrong = 0;
 
     for (i = 0; i < 1000; i++) {
-        p = (u_char *) sets;
+        p = memory;
 
-        for (j = 0; j < t->sets * sizeof(runcoach_verified_set_t); j++) {
+        for (j = t->start; j < MEMORY; j++) {
             p[j] = (u_char) number(256);
         }
 
@@ -458,9 +459,11 @@ test_garbage(void)
 
         for (k = 0; k < t->sets; k++) {
             sets[k].prefix[3] = runcoach_verified_prefix(digest);
-            memcpy(sets[k].entry[3].digest, digest, RUNCOACH_DIGEST);
-            sets[k].entry[3].len = number(2) ? number(1000) : number(UINT64_MAX);
             sets[k].expires[3] = NOW + 1;
+
+            sets[k].entry[3].len = number(2) ? number(1000)
+                                             : number(UINT64_MAX);
+            memcpy(sets[k].entry[3].digest, digest, RUNCOACH_DIGEST);
         }
 
         n = runcoach_verified_get(t, digest, record, NOW);
