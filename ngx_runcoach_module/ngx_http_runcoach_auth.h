@@ -260,7 +260,8 @@ ngx_int_t ngx_http_runcoach_auth_session(ngx_http_request_t *r,
 /* takes tokens out of the arguments; NGX_ERROR: no memory */
 
 ngx_int_t ngx_http_runcoach_auth_query(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx);
+    ngx_http_runcoach_auth_ctx_t *ctx,
+    const ngx_http_runcoach_sources_t *sources);
 
 /* with a constant as the reason: 401, and 503 */
 
@@ -308,9 +309,12 @@ void ngx_http_runcoach_verdict_put(ngx_http_request_t *r,
 void ngx_http_runcoach_verdict_value(ngx_http_runcoach_verdict_t *verdict,
     ngx_uint_t i, ngx_str_t *value);
 
-/* forged ones are remembered apart, so that they push out no other */
+/*
+ * Forged ones are remembered apart, so that they push out no other.  forged()
+ * is the issuer for whose present keys the token is a forgery, or NULL.
+ */
 
-ngx_uint_t ngx_http_runcoach_verdict_forged(
+ngx_http_runcoach_issuer_t *ngx_http_runcoach_verdict_forged(
     ngx_http_runcoach_auth_ctx_t *ctx);
 void ngx_http_runcoach_verdict_refuse(ngx_http_runcoach_auth_ctx_t *ctx,
     ngx_http_runcoach_issuer_t *issuer);

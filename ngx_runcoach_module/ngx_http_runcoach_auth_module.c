@@ -11,6 +11,7 @@
 #include <openssl/sha.h>
 
 #include "ngx_http_runcoach_auth.h"
+#include "ngx_http_runcoach_revocations.h"
 
 
 #define NGX_HTTP_RUNCOACH_FALLBACK_MISSING  0
@@ -24,11 +25,13 @@
 #define NGX_HTTP_RUNCOACH_AUTH_MAX_SESSION  3600000      /* ms */
 
 
-static ngx_int_t ngx_http_runcoach_auth_preaccess_handler(
-    ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_auth_rewrite_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_auth_cut(ngx_http_request_t *r);
 static ngx_int_t ngx_http_runcoach_auth_handler(ngx_http_request_t *r);
 static ngx_http_runcoach_auth_ctx_t *ngx_http_runcoach_auth_get_ctx(
     ngx_http_request_t *r, const ngx_http_runcoach_auth_loc_conf_t *alcf);
+static ngx_http_runcoach_auth_ctx_t *ngx_http_runcoach_auth_any_ctx(
+    ngx_http_request_t *r);
 static ngx_int_t ngx_http_runcoach_auth_run(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx);
 static ngx_uint_t ngx_http_runcoach_auth_go_on(
@@ -82,6 +85,8 @@ static ngx_int_t ngx_http_runcoach_auth_claims(ngx_conf_t *cf,
     ngx_http_runcoach_auth_main_conf_t *amcf);
 static ngx_int_t ngx_http_runcoach_auth_digests(ngx_conf_t *cf,
     ngx_http_runcoach_auth_main_conf_t *amcf);
+static void ngx_http_runcoach_auth_check_retention(ngx_conf_t *cf,
+    ngx_http_runcoach_issuer_t *issuer);
 static ngx_int_t ngx_http_runcoach_auth_digest_claims(EVP_MD_CTX *md,
     ngx_array_t *claims);
 
@@ -249,27 +254,40 @@ static struct {
 };
 
 
-/* before limit_req, which may refuse and log: see the phase's handlers below */
+/*
+ * Tokens in the query go before anything of the location may pass them on or
+ * log them, whether it asks for a log-in or not.
+ */
 
 static ngx_int_t
-ngx_http_runcoach_auth_preaccess_handler(ngx_http_request_t *r)
+ngx_http_runcoach_auth_rewrite_handler(ngx_http_request_t *r)
+{
+    return (ngx_http_runcoach_auth_cut(r) == NGX_OK)
+           ? NGX_DECLINED : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_auth_cut(ngx_http_request_t *r)
 {
     ngx_http_runcoach_auth_ctx_t       *ctx;
     ngx_http_runcoach_auth_loc_conf_t  *alcf;
 
     alcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_auth_module);
 
-    if (!alcf->sources->query || alcf->methods == NULL || r != r->main) {
-        return NGX_DECLINED;
+    /* the configuration of http{} itself is never merged */
+
+    if (alcf->sources == NULL || !alcf->sources->query || r != r->main) {
+        return NGX_OK;
     }
 
-    ctx = ngx_http_runcoach_auth_get_ctx(r, alcf);
+    ctx = ngx_http_runcoach_auth_any_ctx(r);
 
-    if (ctx == NULL || ngx_http_runcoach_auth_query(r, ctx) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (ctx == NULL) {
+        return NGX_ERROR;
     }
 
-    return NGX_DECLINED;
+    return ngx_http_runcoach_auth_query(r, ctx, alcf->sources);
 }
 
 
@@ -315,36 +333,30 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t    *ctx;
     ngx_http_runcoach_challenge_e    challenge;
 
-    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
-                                    ngx_http_runcoach_auth_cleanup);
-    if (ctx == NULL) {
-        ctx = ngx_http_runcoach_ctx_add(r, &ngx_http_runcoach_auth_module,
-                                        ngx_http_runcoach_auth_cleanup,
-                                        sizeof(ngx_http_runcoach_auth_ctx_t));
-        if (ctx == NULL) {
-            return NULL;
-        }
+    ctx = ngx_http_runcoach_auth_any_ctx(r);
 
-    } else if (ctx->methods == alcf->methods
-               && ctx->sources == alcf->sources
-               && ctx->fallback == alcf->fallback)
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    if (ctx->methods == alcf->methods
+        && ctx->sources == alcf->sources
+        && ctx->fallback == alcf->fallback)
     {
         return ctx;
-
-    } else {
-        ngx_http_runcoach_auth_cleanup(ctx);
-
-        name = ctx->query_name;
-        token = ctx->query_token;
-        challenge = ctx->challenge;
-
-        ngx_memzero(ctx, sizeof(ngx_http_runcoach_auth_ctx_t));
-
-        ctx->challenge = challenge;
-
-        ctx->query_name = name;
-        ctx->query_token = token;
     }
+
+    ngx_http_runcoach_auth_cleanup(ctx);
+
+    name = ctx->query_name;
+    token = ctx->query_token;
+    challenge = ctx->challenge;
+
+    ngx_memzero(ctx, sizeof(ngx_http_runcoach_auth_ctx_t));
+
+    ctx->challenge = challenge;
+    ctx->query_name = name;
+    ctx->query_token = token;
 
     ctx->request = r;
     ctx->methods = alcf->methods;
@@ -352,6 +364,23 @@ ngx_http_runcoach_auth_get_ctx(ngx_http_request_t *r,
     ctx->fallback = alcf->fallback;
 
     return ctx;
+}
+
+
+static ngx_http_runcoach_auth_ctx_t *
+ngx_http_runcoach_auth_any_ctx(ngx_http_request_t *r)
+{
+    ngx_http_runcoach_auth_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
+                                    ngx_http_runcoach_auth_cleanup);
+    if (ctx != NULL) {
+        return ctx;
+    }
+
+    return ngx_http_runcoach_ctx_add(r, &ngx_http_runcoach_auth_module,
+                                     ngx_http_runcoach_auth_cleanup,
+                                     sizeof(ngx_http_runcoach_auth_ctx_t));
 }
 
 
@@ -471,6 +500,12 @@ ngx_http_runcoach_auth_header_filter(ngx_http_request_t *r)
 {
     ngx_table_elt_t               *h;
     ngx_http_runcoach_auth_ctx_t  *ctx;
+
+    /* nginx may have answered before the phases: what follows is the log */
+
+    if (ngx_http_runcoach_auth_cut(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     if (r->headers_out.status != NGX_HTTP_UNAUTHORIZED || r != r->main) {
         return ngx_http_next_header_filter(r);
@@ -1350,12 +1385,12 @@ ngx_http_runcoach_auth_init(ngx_conf_t *cf)
 
     /* the handler that comes last into a phase is the first to run */
 
-    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PREACCESS_PHASE].handlers);
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_REWRITE_PHASE].handlers);
     if (h == NULL) {
         return NGX_ERROR;
     }
 
-    *h = ngx_http_runcoach_auth_preaccess_handler;
+    *h = ngx_http_runcoach_auth_rewrite_handler;
 
     ngx_http_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_runcoach_auth_header_filter;
@@ -1459,6 +1494,8 @@ ngx_http_runcoach_auth_digests(ngx_conf_t *cf,
             continue;
         }
 
+        ngx_http_runcoach_auth_check_retention(cf, issuer[i]);
+
         if (!ngx_http_runcoach_has_zone(cf)) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                           "runcoach_issuer \"%V\" needs runcoach_zone, "
@@ -1488,6 +1525,33 @@ done:
     EVP_MD_CTX_free(md);
 
     return rc;
+}
+
+
+/* a revocation must not be forgotten before the tokens that it ends */
+
+static void
+ngx_http_runcoach_auth_check_retention(ngx_conf_t *cf,
+    ngx_http_runcoach_issuer_t *issuer)
+{
+    time_t                        retention;
+    const runcoach_jwt_policy_t  *policy;
+
+    policy = &issuer->policy[NGX_HTTP_RUNCOACH_HEADER];
+    retention = ngx_http_runcoach_revocations_retention(cf);
+
+    if (!issuer->clerk
+        || retention == 0
+        || (policy->max_lifetime != 0
+            && policy->max_lifetime + 2 * policy->leeway < retention))
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                  "retention of runcoach_revocations is %T seconds, but tokens "
+                  "of runcoach_issuer \"%V\" may live longer: it must exceed "
+                  "max_lifetime=", retention, &issuer->name);
 }
 
 

@@ -22,6 +22,8 @@ typedef struct {
     ngx_uint_t                        redis_set;  /* unsigned  redis_set:1; */
 
     ngx_array_t                      *origins;    /* ngx_str_t */
+
+    ngx_uint_t                        underscores; /* in headers: they pass */
 } ngx_http_runcoach_main_conf_t;
 
 
@@ -583,16 +585,16 @@ ngx_http_runcoach_add_variables(ngx_conf_t *cf, const ngx_http_variable_t *vars)
 static ngx_int_t
 ngx_http_runcoach_post_read_handler(ngx_http_request_t *r)
 {
-    ngx_http_core_srv_conf_t  *cscf;
+    ngx_http_runcoach_main_conf_t  *rmcf;
 
     if (r->log_handler != ngx_http_runcoach_log_handler) {
         ngx_http_next_log_handler = r->log_handler;
         r->log_handler = ngx_http_runcoach_log_handler;
     }
 
-    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
+    rmcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_module);
 
-    if (cscf->underscores_in_headers && r == r->main) {
+    if (rmcf->underscores && r == r->main) {
         ngx_http_runcoach_clear_identity(r);
     }
 
@@ -1142,7 +1144,9 @@ ngx_http_runcoach_variables(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_runcoach_init(ngx_conf_t *cf)
 {
+    ngx_uint_t                      i;
     ngx_http_handler_pt            *h;
+    ngx_http_core_srv_conf_t      **cscfp;
     ngx_http_core_main_conf_t      *cmcf;
     ngx_http_runcoach_main_conf_t  *rmcf;
 
@@ -1156,6 +1160,19 @@ ngx_http_runcoach_init(ngx_conf_t *cf)
     *h = ngx_http_runcoach_post_read_handler;
 
     rmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_runcoach_module);
+
+    /* which server reads the headers is known before which one is meant */
+
+    cscfp = cmcf->servers.elts;
+
+    for (i = 0; i < cmcf->servers.nelts; i++) {
+
+        if (cscfp[i]->underscores_in_headers == 1
+            || cscfp[i]->ignore_invalid_headers == 0)
+        {
+            rmcf->underscores = 1;
+        }
+    }
 
     if (rmcf->redis != NULL) {
         ngx_http_runcoach_set_resolver(cf, rmcf->redis);

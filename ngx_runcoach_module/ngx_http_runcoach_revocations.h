@@ -30,4 +30,9 @@ ngx_uint_t ngx_http_runcoach_revoked(ngx_http_request_t *r, ngx_str_t *user,
     ngx_str_t *session);
 
 
+/* at postconfiguration: seconds that one is remembered; 0: they are off */
+
+time_t ngx_http_runcoach_revocations_retention(ngx_conf_t *cf);
+
+
 #endif /* _NGX_HTTP_RUNCOACH_REVOCATIONS_H_INCLUDED_ */

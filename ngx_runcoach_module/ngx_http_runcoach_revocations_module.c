@@ -224,6 +224,18 @@ ngx_http_runcoach_revocations(ngx_http_request_t *r)
 }
 
 
+time_t
+ngx_http_runcoach_revocations_retention(ngx_conf_t *cf)
+{
+    ngx_http_runcoach_revocations_main_conf_t  *rvmcf;
+
+    rvmcf = ngx_http_conf_get_module_main_conf(cf,
+                                       ngx_http_runcoach_revocations_module);
+
+    return (rvmcf->enable == 1) ? rvmcf->retention : 0;
+}
+
+
 ngx_uint_t
 ngx_http_runcoach_revoked(ngx_http_request_t *r, ngx_str_t *user,
     ngx_str_t *session)

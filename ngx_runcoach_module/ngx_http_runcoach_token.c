@@ -371,15 +371,16 @@ ngx_http_runcoach_token_facts(runcoach_clerk_session_t *session,
 
 ngx_int_t
 ngx_http_runcoach_auth_query(ngx_http_request_t *r,
-    ngx_http_runcoach_auth_ctx_t *ctx)
+    ngx_http_runcoach_auth_ctx_t *ctx,
+    const ngx_http_runcoach_sources_t *sources)
 {
     ngx_str_t                    token;
     ngx_uint_t                   i;
     ngx_http_runcoach_source_t  *source;
 
-    source = ctx->sources->elts.elts;
+    source = sources->elts.elts;
 
-    for (i = 0; i < ctx->sources->elts.nelts; i++) {
+    for (i = 0; i < sources->elts.nelts; i++) {
 
         if (source[i].type != NGX_HTTP_RUNCOACH_SOURCE_QUERY) {
             continue;
@@ -602,7 +603,14 @@ ngx_http_runcoach_token_known(ngx_http_request_t *r,
 
     if (verdict == NULL) {
 
-        if (ngx_http_runcoach_verdict_forged(ctx)) {
+        issuer = ngx_http_runcoach_verdict_forged(ctx);
+
+        if (issuer != NULL) {
+
+            /* it may be by a new key of the same kid, still to be fetched */
+
+            ngx_http_runcoach_keys_suspect(r, issuer->keys);
+
             return ngx_http_runcoach_auth_refuse(r, ctx,
                                   runcoach_jwt_reason(RUNCOACH_JWT_SIGNATURE));
         }
@@ -841,6 +849,15 @@ ngx_http_runcoach_token_signature(ngx_http_request_t *r,
             return ngx_http_runcoach_auth_unavailable(r, ctx,
                                                       "keys-unavailable");
         }
+    }
+
+    if (checked == RUNCOACH_JWT_FAILED) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "no memory to verify a token of issuer \"%V\"",
+                      &issuer->name);
+
+        return ngx_http_runcoach_auth_unavailable(r, ctx,
+                                                 runcoach_jwt_reason(checked));
     }
 
     if (checked == RUNCOACH_JWT_SIGNATURE) {

@@ -2,7 +2,7 @@
 /*
  * What was verified before.  Each worker has its own memory, which takes no
  * lock and compares whole tokens; behind it is the shared memory, where a token
- * is known by its SHA-256.
+ * is known by a MAC of it.
  *
  * A verdict is of one configuration of an issuer and of one set of its keys: it
  * carries their digests, and is no verdict when they are others.  Its time and
@@ -10,7 +10,7 @@
  */
 
 
-#include <openssl/evp.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include "ngx_http_runcoach_auth.h"
@@ -24,6 +24,14 @@
 
 #define NGX_HTTP_RUNCOACH_REFUSED_SHARE  16      /* of the entries */
 #define NGX_HTTP_RUNCOACH_REFUSED_MIN    64
+
+/*
+ * One in so many hits in the shared memory is copied into the memory of the
+ * worker.  A token that comes again is there soon, and where more of them come
+ * in turn than there is room for, they do not all push out one another.
+ */
+
+#define NGX_HTTP_RUNCOACH_COPY_SHARE     4
 
 #define NGX_HTTP_RUNCOACH_VERDICT_MAX    RUNCOACH_CACHE_MAX_DATA
 
@@ -48,7 +56,7 @@ typedef struct {
     runcoach_cache_t            *verified;
     runcoach_cache_t            *sessions;
     runcoach_cache_t            *refused;
-    EVP_MD_CTX                  *md;
+    ngx_uint_t                   hits;           /* in the shared memory */
 } ngx_http_runcoach_verdicts_t;
 
 
@@ -57,8 +65,6 @@ static ngx_http_runcoach_verdict_t *ngx_http_runcoach_verdict_shared(
 static ngx_http_runcoach_issuer_t *ngx_http_runcoach_verdict_issuer(
     ngx_http_runcoach_auth_ctx_t *ctx, const u_char *issuer,
     const u_char *keys);
-static ngx_int_t ngx_http_runcoach_verdict_digest(
-    ngx_http_runcoach_auth_ctx_t *ctx, u_char *digest);
 static ngx_int_t ngx_http_runcoach_verdict_add(
     ngx_http_runcoach_verdict_t *verdict, ngx_uint_t i, const u_char *data,
     size_t len);
@@ -108,31 +114,33 @@ ngx_http_runcoach_verdict_get(ngx_http_request_t *r,
 }
 
 
-/* what another worker has verified is from then on known to this one too */
+/* what any worker has verified, in memory that is used for one at a time */
 
 static ngx_http_runcoach_verdict_t *
 ngx_http_runcoach_verdict_shared(ngx_http_request_t *r,
     ngx_http_runcoach_auth_ctx_t *ctx)
 {
-    size_t                        len;
-    u_char                        digest[RUNCOACH_DIGEST];
-    u_char                        record[RUNCOACH_VERIFIED_RECORD];
-    ngx_slab_pool_t              *shpool;
-    runcoach_verified_t          *table;
-    ngx_http_runcoach_verdict_t  *verdict;
+    void                 *entry;
+    size_t                len;
+    u_char                digest[RUNCOACH_VERIFIED_DIGEST];
+    ngx_slab_pool_t      *shpool;
+    runcoach_verified_t  *table;
+
+    static uint64_t  record[RUNCOACH_VERIFIED_RECORD / sizeof(uint64_t)];
 
     table = ngx_http_runcoach_zone_data(r, NGX_HTTP_RUNCOACH_ZONE_VERDICTS,
                                         &shpool);
 
-    if (table == NULL
-        || ngx_http_runcoach_verdict_digest(ctx, digest) != NGX_OK)
-    {
+    if (table == NULL) {
         return NULL;
     }
 
+    runcoach_verified_digest(table, ctx->carrier, ctx->token.data,
+                             ctx->token.len, digest);
+
     ngx_shmtx_lock(&shpool->mutex);
 
-    len = runcoach_verified_get(table, digest, record, ngx_time());
+    len = runcoach_verified_get(table, digest, (u_char *) record, ngx_time());
 
     ngx_shmtx_unlock(&shpool->mutex);
 
@@ -140,16 +148,16 @@ ngx_http_runcoach_verdict_shared(ngx_http_request_t *r,
         return NULL;
     }
 
-    verdict = runcoach_cache_put(ngx_http_runcoach_verdicts.verified,
-                                 ctx->carrier, ctx->token.data, ctx->token.len,
-                                 len);
-    if (verdict == NULL) {
-        return NULL;
+    if (ngx_http_runcoach_verdicts.hits++ % NGX_HTTP_RUNCOACH_COPY_SHARE == 0) {
+        entry = runcoach_cache_put(ngx_http_runcoach_verdicts.verified,
+                                   ctx->carrier, ctx->token.data,
+                                   ctx->token.len, len);
+        if (entry != NULL) {
+            ngx_memcpy(entry, record, len);
+        }
     }
 
-    ngx_memcpy(verdict, record, len);
-
-    return verdict;
+    return (ngx_http_runcoach_verdict_t *) record;
 }
 
 
@@ -186,30 +194,6 @@ ngx_http_runcoach_verdict_issuer(ngx_http_runcoach_auth_ctx_t *ctx,
     }
 
     return NULL;
-}
-
-
-static ngx_int_t
-ngx_http_runcoach_verdict_digest(ngx_http_runcoach_auth_ctx_t *ctx,
-    u_char *digest)
-{
-    u_char       carrier;
-    EVP_MD_CTX  *md;
-
-    carrier = (u_char) ctx->carrier;
-    md = ngx_http_runcoach_verdicts.md;
-
-    /* a context that was used once keeps what EVP_sha256() had to look up */
-
-    if (EVP_DigestInit_ex(md, NULL, NULL) != 1
-        || EVP_DigestUpdate(md, &carrier, 1) != 1
-        || EVP_DigestUpdate(md, ctx->token.data, ctx->token.len) != 1
-        || EVP_DigestFinal_ex(md, digest, NULL) != 1)
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
 }
 
 
@@ -368,7 +352,7 @@ ngx_http_runcoach_verdict_put(ngx_http_request_t *r,
 {
     void                 *entry;
     time_t                expires;
-    u_char                digest[RUNCOACH_DIGEST];
+    u_char                digest[RUNCOACH_VERIFIED_DIGEST];
     ngx_slab_pool_t      *shpool;
     runcoach_verified_t  *table;
 
@@ -386,12 +370,12 @@ ngx_http_runcoach_verdict_put(ngx_http_request_t *r,
     table = ngx_http_runcoach_zone_data(r, NGX_HTTP_RUNCOACH_ZONE_VERDICTS,
                                         &shpool);
 
-    if (table == NULL
-        || verdict->size > RUNCOACH_VERIFIED_RECORD
-        || ngx_http_runcoach_verdict_digest(ctx, digest) != NGX_OK)
-    {
+    if (table == NULL || verdict->size > RUNCOACH_VERIFIED_RECORD) {
         return;
     }
+
+    runcoach_verified_digest(table, ctx->carrier, ctx->token.data,
+                             ctx->token.len, digest);
 
     expires = verdict->exp + issuer->policy[ctx->carrier].leeway;
 
@@ -404,24 +388,25 @@ ngx_http_runcoach_verdict_put(ngx_http_request_t *r,
 }
 
 
-ngx_uint_t
+ngx_http_runcoach_issuer_t *
 ngx_http_runcoach_verdict_forged(ngx_http_runcoach_auth_ctx_t *ctx)
 {
     size_t                       len;
     ngx_http_runcoach_forged_t  *forged;
 
     if (ngx_http_runcoach_verdicts.verified == NULL) {
-        return 0;
+        return NULL;
     }
 
     forged = runcoach_cache_get(ngx_http_runcoach_verdicts.refused,
                                 ctx->carrier, ctx->token.data, ctx->token.len,
                                 &len);
 
-    return forged != NULL
-           && ngx_http_runcoach_verdict_issuer(ctx, forged->issuer,
-                                               forged->keys)
-              != NULL;
+    if (forged == NULL) {
+        return NULL;
+    }
+
+    return ngx_http_runcoach_verdict_issuer(ctx, forged->issuer, forged->keys);
 }
 
 
@@ -562,14 +547,21 @@ ngx_http_runcoach_verdict_zone_init(ngx_slab_pool_t *shpool, void **data)
 {
     void    *memory;
     size_t   size;
+    u_char   key[RUNCOACH_SIPHASH_KEY];
+
+    if (RAND_bytes(key, sizeof(key)) != 1) {
+        return NGX_ERROR;
+    }
 
     size = ((u_char *) shpool->end - (u_char *) shpool) / 2;
 
     memory = ngx_slab_alloc(shpool, size);
 
     if (memory != NULL) {
-        *data = runcoach_verified_init(memory, size);
+        *data = runcoach_verified_init(memory, size, key);
     }
+
+    OPENSSL_cleanse(key, sizeof(key));
 
     return NGX_OK;
 }
@@ -610,12 +602,8 @@ ngx_http_runcoach_verdict_init_process(ngx_cycle_t *cycle)
 
     if (amcf->cache) {
         verdicts->verified = runcoach_cache_create(amcf->entries, seed);
-        verdicts->md = EVP_MD_CTX_new();
 
-        if (verdicts->verified == NULL
-            || verdicts->md == NULL
-            || EVP_DigestInit_ex(verdicts->md, EVP_sha256(), NULL) != 1)
-        {
+        if (verdicts->verified == NULL) {
             return NGX_ERROR;
         }
     }
@@ -644,7 +632,6 @@ ngx_http_runcoach_verdict_exit_process(ngx_cycle_t *cycle)
     runcoach_cache_free(verdicts->verified);
     runcoach_cache_free(verdicts->sessions);
     runcoach_cache_free(verdicts->refused);
-    EVP_MD_CTX_free(verdicts->md);
 
     ngx_memzero(verdicts, sizeof(ngx_http_runcoach_verdicts_t));
 }

@@ -123,7 +123,7 @@ for my $line (split(/\n/, $example)) {
        "env.example: $name is read by something");
 }
 
-# ARCHITECTURE's table of the environment, in so far as it is here
+# what an operator may have set for the application already
 
 for my $name (qw/ PORT BACKEND_URL REDIS_URL DATABASE_URL
                   CLERK_PUBLISHABLE_KEY CLERK_ISSUER CLERK_JWKS_URL

@@ -15,25 +15,6 @@
 #define runcoach_cache_align(n)  (((n) + 7) & ~(size_t) 7)
 
 
-/* of SipHash, on v0 to v3 */
-
-#define runcoach_cache_rotl(x, b)  (((x) << (b)) | ((x) >> (64 - (b))))
-
-#define runcoach_cache_round()                                                \
-    v0 += v1; v1 = runcoach_cache_rotl(v1, 13); v1 ^= v0;                     \
-    v0 = runcoach_cache_rotl(v0, 32);                                         \
-    v2 += v3; v3 = runcoach_cache_rotl(v3, 16); v3 ^= v2;                     \
-    v0 += v3; v3 = runcoach_cache_rotl(v3, 21); v3 ^= v0;                     \
-    v2 += v1; v1 = runcoach_cache_rotl(v1, 17); v1 ^= v2;                     \
-    v2 = runcoach_cache_rotl(v2, 32)
-
-#define runcoach_cache_word(m)                                                \
-    v3 ^= (m);                                                                \
-    runcoach_cache_round();                                                   \
-    runcoach_cache_round();                                                   \
-    v0 ^= (m)
-
-
 /*
  * The key, and after it, aligned, the record: so where both are is known before
  * anything of the entry has been read.
@@ -66,7 +47,7 @@ typedef struct {
 struct runcoach_cache_s {
     runcoach_cache_set_t    *sets;
     size_t                   mask;
-    uint64_t                 seed[2];
+    runcoach_siphash_key_t   seed;
     uint32_t                 clock;
 };
 
@@ -80,7 +61,7 @@ typedef struct {
 
 static inline runcoach_cache_place_t runcoach_cache_find(
     runcoach_cache_t *cache, uint64_t tag, const u_char *key, size_t n);
-static inline uint64_t runcoach_cache_hash(const uint64_t seed[2],
+static inline uint64_t runcoach_cache_hash(const runcoach_siphash_key_t *seed,
     uint64_t tag, const u_char *key, size_t n);
 static inline uint64_t runcoach_cache_match(const uint16_t *prefix,
     uint16_t wanted);
@@ -119,10 +100,7 @@ runcoach_cache_create(size_t entries, const u_char seed[RUNCOACH_CACHE_SEED])
     }
 
     memset(cache->sets, 0, sets * sizeof(runcoach_cache_set_t));
-    memcpy(cache->seed, seed, RUNCOACH_CACHE_SEED);
-
-    cache->seed[0] = le64toh(cache->seed[0]);
-    cache->seed[1] = le64toh(cache->seed[1]);
+    runcoach_siphash_key(&cache->seed, seed);
     cache->mask = sets - 1;
 
     return cache;
@@ -145,7 +123,7 @@ runcoach_cache_free(runcoach_cache_t *cache)
         }
     }
 
-    OPENSSL_cleanse(cache->seed, sizeof(cache->seed));
+    OPENSSL_cleanse(&cache->seed, sizeof(cache->seed));
 
     free(cache->sets);
     free(cache);
@@ -245,7 +223,7 @@ runcoach_cache_find(runcoach_cache_t *cache, uint64_t tag, const u_char *key,
     runcoach_cache_entry_t  *e;
     runcoach_cache_place_t   place;
 
-    hash = runcoach_cache_hash(cache->seed, tag, key, n);
+    hash = runcoach_cache_hash(&cache->seed, tag, key, n);
 
     place.set = &cache->sets[hash & cache->mask];
     place.prefix = (uint16_t) (hash >> 48) | 1;
@@ -281,18 +259,16 @@ runcoach_cache_find(runcoach_cache_t *cache, uint64_t tag, const u_char *key,
 
 
 /*
- * SipHash-2-4 of tag, the end of the key padded with zeros in front, and the
- * length of the key in 2 bytes: always as many words, so that there is no loop
- * over bytes and no length that is predicted wrongly.
+ * Of the end of the key, padded with zeros in front: always as many words, so
+ * that no length is predicted wrongly.  The length goes into the word of the
+ * tag, which it may share, as both are compared.
  */
 
 static inline uint64_t
-runcoach_cache_hash(const uint64_t seed[2], uint64_t tag, const u_char *key,
-    size_t n)
+runcoach_cache_hash(const runcoach_siphash_key_t *seed, uint64_t tag,
+    const u_char *key, size_t n)
 {
-    size_t         i;
     u_char         padded[RUNCOACH_CACHE_TAIL];
-    uint64_t       m, v0, v1, v2, v3;
     const u_char  *p;
 
     if (n >= RUNCOACH_CACHE_TAIL) {
@@ -308,32 +284,9 @@ runcoach_cache_hash(const uint64_t seed[2], uint64_t tag, const u_char *key,
         p = padded;
     }
 
-    v0 = seed[0] ^ 0x736f6d6570736575;
-    v1 = seed[1] ^ 0x646f72616e646f6d;
-    v2 = seed[0] ^ 0x6c7967656e657261;
-    v3 = seed[1] ^ 0x7465646279746573;
+    tag ^= (uint64_t) n << 48;
 
-    runcoach_cache_word(tag);
-
-    for (i = 0; i < RUNCOACH_CACHE_TAIL; i += 8) {
-        memcpy(&m, p + i, 8);
-        m = le64toh(m);
-
-        runcoach_cache_word(m);
-    }
-
-    m = (n & 0xffff) | (uint64_t) (8 + RUNCOACH_CACHE_TAIL + 2) << 56;
-
-    runcoach_cache_word(m);
-
-    v2 ^= 0xff;
-
-    runcoach_cache_round();
-    runcoach_cache_round();
-    runcoach_cache_round();
-    runcoach_cache_round();
-
-    return v0 ^ v1 ^ v2 ^ v3;
+    return runcoach_siphash_64(seed, &tag, p, RUNCOACH_CACHE_TAIL);
 }
 
 

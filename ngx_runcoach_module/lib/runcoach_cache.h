@@ -17,11 +17,11 @@
 
 #include <stdint.h>
 
-#include "runcoach_base64.h"
+#include "runcoach_siphash.h"
 
 
 #define RUNCOACH_CACHE_WAYS         8
-#define RUNCOACH_CACHE_SEED         16
+#define RUNCOACH_CACHE_SEED         RUNCOACH_SIPHASH_KEY
 #define RUNCOACH_CACHE_TAIL         24       /* bytes of a key, hashed */
 #define RUNCOACH_CACHE_MAX_ENTRIES  1048576
 #define RUNCOACH_CACHE_MAX_KEY      8192

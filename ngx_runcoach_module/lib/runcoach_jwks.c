@@ -223,6 +223,7 @@ static int runcoach_jwks_try_eddsa(const runcoach_jwks_key_t *key,
 static int runcoach_jwks_try_hmac(const runcoach_jwks_key_t *key,
     const runcoach_jwks_alg_t *alg, const runcoach_str_t *text,
     const runcoach_str_t *signature);
+static int runcoach_jwks_no_memory(void);
 static EVP_PKEY_CTX *runcoach_jwks_verifier(const runcoach_jwks_t *set,
     const runcoach_jwks_key_t *key, const runcoach_jwks_alg_t *alg);
 static runcoach_jwks_hash_t *runcoach_jwks_hash(const runcoach_jwks_t *set,
@@ -1645,6 +1646,7 @@ runcoach_jwks_verdict_e
 runcoach_jwks_verify(const runcoach_jwks_t *set, const runcoach_str_t *kid,
     unsigned alg, const runcoach_str_t *text, const runcoach_str_t *signature)
 {
+    int                         rc;
     size_t                      i;
     unsigned                    tries;
     const runcoach_jwks_alg_t  *row;
@@ -1659,7 +1661,9 @@ runcoach_jwks_verify(const runcoach_jwks_t *set, const runcoach_str_t *kid,
     verdict = RUNCOACH_JWKS_UNKNOWN;
     tries = 0;
 
-    ERR_set_mark();
+    /* what is left there would be blamed on us, and what we leave on others */
+
+    ERR_clear_error();
 
     for (i = 0; i < set->nkeys && tries < RUNCOACH_JWKS_MAX_TRIES; i++) {
 
@@ -1667,16 +1671,24 @@ runcoach_jwks_verify(const runcoach_jwks_t *set, const runcoach_str_t *kid,
             continue;
         }
 
-        if (runcoach_jwks_try(set, &set->keys[i], row, text, signature)) {
+        rc = runcoach_jwks_try(set, &set->keys[i], row, text, signature);
+
+        if (rc == 1) {
             verdict = RUNCOACH_JWKS_VERIFIED;
             break;
         }
 
-        verdict = RUNCOACH_JWKS_FORGED;
+        if (rc < 0 || verdict == RUNCOACH_JWKS_FAILED) {
+            verdict = RUNCOACH_JWKS_FAILED;
+
+        } else {
+            verdict = RUNCOACH_JWKS_FORGED;
+        }
+
         tries++;
     }
 
-    ERR_pop_to_mark();
+    ERR_clear_error();
 
     return verdict;
 }
@@ -1700,7 +1712,7 @@ runcoach_jwks_key_matches(const runcoach_jwks_key_t *key,
 }
 
 
-/* 1: the signature is by this key; 0 for any other reason there may be */
+/* 1: the signature is by this key; 0: it is not; -1: OpenSSL could not tell */
 
 static int
 runcoach_jwks_try(const runcoach_jwks_t *set, runcoach_jwks_key_t *key,
@@ -1713,8 +1725,11 @@ runcoach_jwks_try(const runcoach_jwks_t *set, runcoach_jwks_key_t *key,
 
         /* RFC 8017 section 8.2.2: as long as the modulus, whatever it is */
 
-        return signature->len == (size_t) EVP_PKEY_get_size(key->pkey)
-               && runcoach_jwks_try_hash(set, key, alg, text, signature);
+        if (signature->len != (size_t) EVP_PKEY_get_size(key->pkey)) {
+            return 0;
+        }
+
+        return runcoach_jwks_try_hash(set, key, alg, text, signature);
 
     case RUNCOACH_JWKS_EC:
         return runcoach_jwks_try_ecdsa(set, key, alg, text, signature);
@@ -1753,7 +1768,7 @@ runcoach_jwks_try_hash(const runcoach_jwks_t *set, runcoach_jwks_key_t *key,
         || EVP_DigestUpdate(hash->ctx, text->data, text->len) != 1
         || EVP_DigestFinal_ex(hash->ctx, digest, NULL) != 1)
     {
-        return 0;
+        return -1;
     }
 
     rc = EVP_PKEY_verify(*ctx, signature->data, signature->len, digest,
@@ -1761,12 +1776,31 @@ runcoach_jwks_try_hash(const runcoach_jwks_t *set, runcoach_jwks_key_t *key,
 
     /* 0 is a verdict, but after an error nobody says what the context is */
 
-    if (rc < 0) {
+    if (rc < 0 || (rc == 0 && runcoach_jwks_no_memory())) {
         EVP_PKEY_CTX_free(*ctx);
         *ctx = NULL;
+
+        return -1;
     }
 
-    return rc == 1;
+    return rc;
+}
+
+
+/* OpenSSL says "no" too if it had no memory to find out */
+
+static int
+runcoach_jwks_no_memory(void)
+{
+    unsigned long  e;
+
+    for (e = ERR_get_error(); e != 0; e = ERR_get_error()) {
+        if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -1961,19 +1995,23 @@ runcoach_jwks_try_eddsa(const runcoach_jwks_key_t *key,
 
     ctx = EVP_MD_CTX_new();
     if (ctx == NULL) {
-        return 0;
+        return -1;
     }
 
-    rc = EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key->pkey);
+    rc = -1;
 
-    if (rc == 1) {
+    if (EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key->pkey) == 1) {
         rc = EVP_DigestVerify(ctx, signature->data, signature->len,
                               text->data, text->len);
+
+        if (rc == 0 && runcoach_jwks_no_memory()) {
+            rc = -1;
+        }
     }
 
     EVP_MD_CTX_free(ctx);
 
-    return rc == 1;
+    return rc;
 }
 
 
@@ -1987,7 +2025,7 @@ runcoach_jwks_try_hmac(const runcoach_jwks_key_t *key,
     const runcoach_jwks_alg_t *alg, const runcoach_str_t *text,
     const runcoach_str_t *signature)
 {
-    int           good;
+    int           rc;
     u_char        mac[RUNCOACH_JWKS_MAX_HASH];
     size_t        n;
     EVP_MAC_CTX  *ctx;
@@ -1998,16 +2036,20 @@ runcoach_jwks_try_hmac(const runcoach_jwks_key_t *key,
 
     ctx = EVP_MAC_CTX_dup(key->mac[alg->hash]);
     if (ctx == NULL) {
-        return 0;
+        return -1;
     }
 
-    good = EVP_MAC_update(ctx, text->data, text->len) == 1
-           && EVP_MAC_final(ctx, mac, &n, sizeof(mac)) == 1
-           && n == signature->len
-           && CRYPTO_memcmp(mac, signature->data, n) == 0;
+    rc = -1;
+
+    if (EVP_MAC_update(ctx, text->data, text->len) == 1
+        && EVP_MAC_final(ctx, mac, &n, sizeof(mac)) == 1
+        && n == signature->len)
+    {
+        rc = (CRYPTO_memcmp(mac, signature->data, n) == 0);
+    }
 
     OPENSSL_cleanse(mac, sizeof(mac));
     EVP_MAC_CTX_free(ctx);
 
-    return good;
+    return rc;
 }

@@ -125,7 +125,8 @@ const u_char *runcoach_jwks_digest(const runcoach_jwks_t *set);
 typedef enum {
     RUNCOACH_JWKS_VERIFIED = 0,
     RUNCOACH_JWKS_UNKNOWN,     /* the set has no such key for that alg */
-    RUNCOACH_JWKS_FORGED       /* it has, and the signature is not by it */
+    RUNCOACH_JWKS_FORGED,      /* it has, and the signature is not by it */
+    RUNCOACH_JWKS_FAILED       /* OpenSSL could not tell: no memory */
 } runcoach_jwks_verdict_e;
 
 
@@ -137,7 +138,7 @@ typedef enum {
  *
  * ECDSA signatures are R and S of exactly the size of the curve's order, both
  * in 1 .. n - 1.  An HMAC is compared in constant time.  OpenSSL's error queue
- * is left as it was.  Without memory nothing is verified: FORGED.
+ * is empty afterwards.
  *
  * The contexts of a key are used again from call to call, so a set is of one
  * thread, although it is const.

@@ -846,8 +846,11 @@ runcoach_jwt_check_signature(const runcoach_jwt_t *jwt,
     case RUNCOACH_JWKS_UNKNOWN:
         return RUNCOACH_JWT_UNKNOWN_KEY;
 
-    default:
+    case RUNCOACH_JWKS_FORGED:
         return RUNCOACH_JWT_SIGNATURE;
+
+    default: /* RUNCOACH_JWKS_FAILED */
+        return RUNCOACH_JWT_FAILED;
     }
 }
 
@@ -1071,7 +1074,8 @@ runcoach_jwt_reason(runcoach_jwt_rc_e rc)
         "token-invalid-audience",
         "session-pending",
         "token-invalid-claim",
-        "token-required-claim"
+        "token-required-claim",
+        "token-verification-failed"
     };
 
     if ((size_t) rc >= sizeof(reasons) / sizeof(reasons[0])) {

@@ -50,7 +50,8 @@ typedef enum {
     RUNCOACH_JWT_AUDIENCE,         /* aud */
     RUNCOACH_JWT_PENDING,          /* sts is not active */
     RUNCOACH_JWT_CLAIM,            /* a date or claim of the wrong type */
-    RUNCOACH_JWT_REQUIRED          /* a required claim is not as required */
+    RUNCOACH_JWT_REQUIRED,         /* a required claim is not as required */
+    RUNCOACH_JWT_FAILED            /* nobody could tell: no memory */
 } runcoach_jwt_rc_e;
 
 
@@ -194,6 +195,7 @@ void runcoach_jwt_dates(const runcoach_jwt_t *jwt, time_t *exp, time_t *nbf,
  * RUNCOACH_JWT_UNKNOWN_KEY  the set has no key for this token
  * RUNCOACH_JWT_SIGNATURE    it has, and the signature is not by that key
  * RUNCOACH_JWT_ALGORITHM    alg is not in algs
+ * RUNCOACH_JWT_FAILED       it could not be checked: nothing is known
  */
 
 runcoach_jwt_rc_e runcoach_jwt_check_signature(const runcoach_jwt_t *jwt,

@@ -5,7 +5,7 @@
  * matters most for revocations, as these must not be lost.
  *
  * A digest is spread already, and is used as its own hash.  Who could choose
- * digests would be able to sign tokens.
+ * digests would be able to sign tokens, and would have to know the key.
  *
  * In both tables an entry is there only while a marker, a single word, says so.
  * The marker is cleared before anything else of the entry is written, and set
@@ -27,10 +27,9 @@
 
 
 typedef struct {
-    u_char                     digest[RUNCOACH_DIGEST];
+    u_char                     digest[RUNCOACH_VERIFIED_DIGEST];
     uint64_t                   len;
     u_char                     record[RUNCOACH_VERIFIED_RECORD];
-    u_char                     reserved[16];
 } runcoach_verified_entry_t;
 
 
@@ -51,6 +50,7 @@ struct runcoach_verified_s {
     uint32_t                   start;
     uint32_t                   clock;
     uint32_t                   reserved;
+    runcoach_siphash_key_t     key;
 };
 
 
@@ -92,6 +92,7 @@ static runcoach_verified_set_t *runcoach_verified_room(
 static inline runcoach_verified_set_t *runcoach_verified_sets(
     const runcoach_verified_t *table);
 static inline uint32_t runcoach_verified_prefix(const u_char *digest);
+static inline int runcoach_verified_differ(const u_char *a, const u_char *b);
 
 static inline runcoach_revoked_set_t *runcoach_revoked_find(
     const runcoach_revoked_t *table, const u_char *digest, unsigned *way);
@@ -103,7 +104,8 @@ static inline runcoach_revoked_set_t *runcoach_revoked_sets(
 
 
 runcoach_verified_t *
-runcoach_verified_init(void *memory, size_t size)
+runcoach_verified_init(void *memory, size_t size,
+    const u_char key[RUNCOACH_SIPHASH_KEY])
 {
     uint32_t                  i;
     runcoach_verified_t      *table;
@@ -122,6 +124,8 @@ runcoach_verified_init(void *memory, size_t size)
     table->clock = 0;
     table->reserved = 0;
 
+    runcoach_siphash_key(&table->key, key);
+
     sets = runcoach_verified_sets(table);
 
     for (i = 0; i < table->sets; i++) {
@@ -133,9 +137,18 @@ runcoach_verified_init(void *memory, size_t size)
 }
 
 
+void
+runcoach_verified_digest(const runcoach_verified_t *table, uint64_t tag,
+    const u_char *token, size_t n, u_char digest[RUNCOACH_VERIFIED_DIGEST])
+{
+    runcoach_siphash_128(&table->key, &tag, token, n, digest);
+}
+
+
 size_t
 runcoach_verified_get(runcoach_verified_t *table,
-    const u_char digest[RUNCOACH_DIGEST], u_char *record, uint64_t now)
+    const u_char digest[RUNCOACH_VERIFIED_DIGEST], u_char *record,
+    uint64_t now)
 {
     size_t                    len;
     unsigned                  way;
@@ -163,8 +176,8 @@ runcoach_verified_get(runcoach_verified_t *table,
 
 int
 runcoach_verified_put(runcoach_verified_t *table,
-    const u_char digest[RUNCOACH_DIGEST], const u_char *record, size_t len,
-    uint64_t expires, uint64_t now)
+    const u_char digest[RUNCOACH_VERIFIED_DIGEST], const u_char *record,
+    size_t len, uint64_t expires, uint64_t now)
 {
     unsigned                    way;
     runcoach_verified_set_t    *set;
@@ -185,7 +198,7 @@ runcoach_verified_put(runcoach_verified_t *table,
     runcoach_shared_set(&set->prefix[way], 0);
     runcoach_shared_before();
 
-    memcpy(e->digest, digest, RUNCOACH_DIGEST);
+    memcpy(e->digest, digest, RUNCOACH_VERIFIED_DIGEST);
     memcpy(e->record, record, len);
 
     e->len = len;
@@ -358,29 +371,44 @@ static inline runcoach_verified_set_t *
 runcoach_verified_find(runcoach_verified_t *table, const u_char *digest,
     unsigned *way)
 {
-    unsigned                  i, k;
-    uint32_t                  prefix, index[RUNCOACH_SHARED_CHOICES];
-    runcoach_verified_set_t  *set, *sets;
+    unsigned                    i, k, found;
+    uint32_t                    prefix, index[RUNCOACH_SHARED_CHOICES];
+    runcoach_verified_set_t    *set, *sets;
+    runcoach_verified_entry_t  *e;
 
     sets = runcoach_verified_sets(table);
     prefix = runcoach_verified_prefix(digest);
 
     runcoach_shared_choose(digest, table->sets, index);
 
-    __builtin_prefetch(&sets[index[0]].expires);
-    __builtin_prefetch(&sets[index[1]]);
+    __builtin_prefetch(sets[index[0]].expires);
+    __builtin_prefetch(sets[index[1]].expires);
 
-    for (k = 0; k < RUNCOACH_SHARED_CHOICES; k++) {
+    /* without a branch, as nobody can predict where it is */
+
+    for (found = 0, k = 0; k < RUNCOACH_SHARED_CHOICES; k++) {
         set = &sets[index[k]];
 
         for (i = 0; i < RUNCOACH_SHARED_WAYS; i++) {
+            found |= (unsigned) (set->prefix[i] == prefix)
+                     << (k * RUNCOACH_SHARED_WAYS + i);
+        }
+    }
 
-            if (set->prefix[i] == prefix
-                && memcmp(set->entry[i].digest, digest, RUNCOACH_DIGEST) == 0)
-            {
-                *way = i;
-                return set;
-            }
+    for ( /* void */ ; found != 0; found &= found - 1) {
+        i = (unsigned) __builtin_ctz(found);
+        set = &sets[index[i / RUNCOACH_SHARED_WAYS]];
+        e = &set->entry[i % RUNCOACH_SHARED_WAYS];
+
+        /* the record too: its length is known only when the first is there */
+
+        for (k = 0; k < sizeof(*e); k += RUNCOACH_SHARED_LINE) {
+            __builtin_prefetch((u_char *) e + k);
+        }
+
+        if (!runcoach_verified_differ(e->digest, digest)) {
+            *way = i % RUNCOACH_SHARED_WAYS;
+            return set;
         }
     }
 
@@ -458,6 +486,20 @@ runcoach_verified_prefix(const u_char *digest)
     memcpy(&prefix, digest, 4);
 
     return prefix ? prefix : 1;
+}
+
+
+/* takes as long wherever the difference is, as a MAC should */
+
+static inline int
+runcoach_verified_differ(const u_char *a, const u_char *b)
+{
+    uint64_t  x[2], y[2];
+
+    memcpy(x, a, RUNCOACH_VERIFIED_DIGEST);
+    memcpy(y, b, RUNCOACH_VERIFIED_DIGEST);
+
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) != 0;
 }
 
 

@@ -17,32 +17,49 @@
 
 #include <stdint.h>
 
-#include "runcoach_base64.h"
+#include "runcoach_siphash.h"
 
 
 #define RUNCOACH_SHARED_WAYS    8
 
-#define RUNCOACH_DIGEST         32      /* SHA-256 */
+#define RUNCOACH_DIGEST         32      /* SHA-256: of revocations */
 
 
 /*
  * Verified tokens.  An entry takes RUNCOACH_VERIFIED_SIZE bytes in all.  There
  * are two sets of RUNCOACH_SHARED_WAYS where a digest may be; among them the
  * one used longest ago makes room, after those that have expired.
+ *
+ * The digest is a MAC and no plain one: nobody without the key can find two
+ * tokens of the same value, so that 16 bytes of it are enough, which 16 bytes
+ * of a plain digest are not for whoever may choose what is in his token; and it
+ * costs less than SHA-256 even on a processor that has instructions for that.
  */
 
 #define RUNCOACH_VERIFIED_SIZE    512
-#define RUNCOACH_VERIFIED_RECORD  440   /* bytes of a record at most */
+#define RUNCOACH_VERIFIED_DIGEST  RUNCOACH_SIPHASH_128
+#define RUNCOACH_VERIFIED_RECORD  472   /* bytes of a record at most */
 
 typedef struct runcoach_verified_s  runcoach_verified_t;
 
 
 /*
- * Makes a table in size bytes of memory aligned for a 64-bit integer.  NULL:
- * not enough for one set.
+ * Makes a table in size bytes of memory aligned for a 64-bit integer.  key is
+ * secret and random, and is kept in the table, so that all processes have the
+ * same one for as long as the table is there.  NULL: not enough for one set.
  */
 
-runcoach_verified_t *runcoach_verified_init(void *memory, size_t size);
+runcoach_verified_t *runcoach_verified_init(void *memory, size_t size,
+    const u_char key[RUNCOACH_SIPHASH_KEY]);
+
+
+/*
+ * Without the lock: the digest of a token of n bytes.  tag tells apart what the
+ * same token means in different places.
+ */
+
+void runcoach_verified_digest(const runcoach_verified_t *table, uint64_t tag,
+    const u_char *token, size_t n, u_char digest[RUNCOACH_VERIFIED_DIGEST]);
 
 
 /*
@@ -52,7 +69,8 @@ runcoach_verified_t *runcoach_verified_init(void *memory, size_t size);
  */
 
 size_t runcoach_verified_get(runcoach_verified_t *table,
-    const u_char digest[RUNCOACH_DIGEST], u_char *record, uint64_t now);
+    const u_char digest[RUNCOACH_VERIFIED_DIGEST], u_char *record,
+    uint64_t now);
 
 
 /*
@@ -61,8 +79,8 @@ size_t runcoach_verified_get(runcoach_verified_t *table,
  */
 
 int runcoach_verified_put(runcoach_verified_t *table,
-    const u_char digest[RUNCOACH_DIGEST], const u_char *record, size_t len,
-    uint64_t expires, uint64_t now);
+    const u_char digest[RUNCOACH_VERIFIED_DIGEST], const u_char *record,
+    size_t len, uint64_t expires, uint64_t now);
 
 
 /*

@@ -74,6 +74,7 @@ static pid_t crash_start(const crash_t *c, u_char *memory);
 static int crash_steps(const crash_t *c, pid_t pid, const u_char *memory,
     unsigned *states);
 static void test_sizes(void);
+static void test_digest(void);
 static void test_verified(void);
 static void test_expiry(void);
 static void test_lru(void);
@@ -88,7 +89,8 @@ static void test_revoked_model(void);
 static void test_crash(void);
 
 
-static uint64_t  state = 88172645463325252;
+static uint64_t      state = 88172645463325252;
+static const u_char  key[RUNCOACH_SIPHASH_KEY] = "0123456789abcdef";
 
 
 static uint64_t
@@ -198,9 +200,9 @@ test_sizes(void)
     n = RUNCOACH_SHARED_WAYS * RUNCOACH_VERIFIED_SIZE;
     memory = aligned_alloc(64, 64 + n);
 
-    ok(runcoach_verified_init(memory, 0) == NULL
-       && runcoach_verified_init(memory, 64 + n - 1) == NULL
-       && runcoach_verified_init(memory, 64 + n) != NULL,
+    ok(runcoach_verified_init(memory, 0, key) == NULL
+       && runcoach_verified_init(memory, 64 + n - 1, key) == NULL
+       && runcoach_verified_init(memory, 64 + n, key) != NULL,
        "verified: memory for a set");
 
     free(memory);
@@ -217,6 +219,70 @@ test_sizes(void)
 }
 
 
+/* the key is in the table, wherever that is, and in no other */
+
+static void
+test_digest(void)
+{
+    void                    *memory, *other;
+    u_char                   token[800], mac[RUNCOACH_SIPHASH_128];
+    u_char                   digest[RUNCOACH_VERIFIED_DIGEST];
+    u_char                   again[RUNCOACH_VERIFIED_DIGEST];
+    uint64_t                 tag;
+    unsigned                 i, same;
+    runcoach_verified_t     *t, *copy;
+    runcoach_siphash_key_t   k;
+
+    memory = zone(MEMORY);
+    other = zone(MEMORY);
+
+    t = runcoach_verified_init(memory, MEMORY, key);
+
+    for (i = 0; i < sizeof(token); i++) {
+        token[i] = (u_char) number(256);
+    }
+
+    tag = 1;
+    runcoach_siphash_key(&k, key);
+    runcoach_siphash_128(&k, &tag, token, sizeof(token), mac);
+    runcoach_verified_digest(t, tag, token, sizeof(token), digest);
+
+    ok(memcmp(digest, mac, sizeof(mac)) == 0, "digest: the MAC of a token");
+
+    (void) put(t, 1, 10, NOW + 60, NOW);
+
+    copy = memcpy(other, memory, MEMORY);
+    memset(memory, 0, MEMORY);
+    runcoach_verified_digest(copy, 1, token, sizeof(token), again);
+
+    ok(memcmp(digest, again, sizeof(digest)) == 0 && has(copy, 1, 10, NOW),
+       "the same in a table at another address, that was used");
+
+    runcoach_verified_digest(copy, 2, token, sizeof(token), again);
+    same = !memcmp(digest, again, sizeof(digest));
+
+    for (i = 0; i < sizeof(token); i++) {
+        runcoach_verified_digest(copy, 1, token, i, again);
+        same += !memcmp(digest, again, sizeof(digest));
+
+        token[i] ^= 1;
+        runcoach_verified_digest(copy, 1, token, sizeof(token), again);
+        same += !memcmp(digest, again, sizeof(digest));
+        token[i] ^= 1;
+    }
+
+    ok(same == 0, "of another tag or token it is another");
+
+    t = runcoach_verified_init(memory, MEMORY, token);
+    runcoach_verified_digest(t, 1, token, sizeof(token), again);
+
+    ok(memcmp(digest, again, sizeof(digest)) != 0, "and with another key");
+
+    free(memory);
+    free(other);
+}
+
+
 static void
 test_verified(void)
 {
@@ -224,7 +290,7 @@ test_verified(void)
     runcoach_verified_t  *t;
 
     memory = zone(MEMORY);
-    t = runcoach_verified_init(memory, MEMORY);
+    t = runcoach_verified_init(memory, MEMORY, key);
 
     ok(has(t, 1, 0, NOW), "verified: nothing in what was any memory");
 
@@ -251,7 +317,7 @@ test_expiry(void)
     runcoach_verified_t  *t;
 
     memory = zone(MEMORY);
-    t = runcoach_verified_init(memory, MEMORY);
+    t = runcoach_verified_init(memory, MEMORY, key);
 
     (void) put(t, 1, 10, NOW, NOW - 60);
 
@@ -282,7 +348,7 @@ test_lru(void)
 
     size = 128 + RUNCOACH_SHARED_WAYS * RUNCOACH_VERIFIED_SIZE;
     memory = zone(size);
-    t = runcoach_verified_init(memory, size);
+    t = runcoach_verified_init(memory, size, key);
 
     t->clock = UINT32_MAX - 4;
 
@@ -326,7 +392,7 @@ test_choice(void)
     runcoach_verified_t  *t;
 
     memory = zone(MEMORY);
-    t = runcoach_verified_init(memory, MEMORY);
+    t = runcoach_verified_init(memory, MEMORY, key);
 
     for (i = 0; i < BOTH; i++) {
         digest_in(digest, i, 0, UINT32_MAX);
@@ -367,7 +433,7 @@ test_choice(void)
     sets = 1000;
     size = 128 + sets * RUNCOACH_SHARED_WAYS * RUNCOACH_VERIFIED_SIZE;
     memory = zone(size);
-    t = runcoach_verified_init(memory, size);
+    t = runcoach_verified_init(memory, size, key);
 
     for (i = 0; i < sets * 6; i++) {
         (void) put(t, i, 8, NOW + 60, NOW);
@@ -398,7 +464,7 @@ test_moved(void)
     memory = zone(MEMORY);
     other = zone(MEMORY + 64);
 
-    t = runcoach_verified_init(memory, MEMORY);
+    t = runcoach_verified_init(memory, MEMORY, key);
 
     for (i = 0; i < 20; i++) {
         (void) put(t, i, 10 + i, NOW + 60, NOW);
@@ -441,7 +507,7 @@ test_garbage(void)
     runcoach_verified_set_t  *sets;
 
     memory = zone(MEMORY);
-    t = runcoach_verified_init(memory, MEMORY);
+    t = runcoach_verified_init(memory, MEMORY, key);
     sets = runcoach_verified_sets(t);
     record = malloc(RUNCOACH_VERIFIED_RECORD);
     wrong = 0;
@@ -463,7 +529,8 @@ test_garbage(void)
 
             sets[k].entry[3].len = number(2) ? number(1000)
                                              : number(UINT64_MAX);
-            memcpy(sets[k].entry[3].digest, digest, RUNCOACH_DIGEST);
+            memcpy(sets[k].entry[3].digest, digest,
+                   RUNCOACH_VERIFIED_DIGEST);
         }
 
         n = runcoach_verified_get(t, digest, record, NOW);
@@ -547,7 +614,7 @@ test_verified_model(void)
     size = 128 + RUNCOACH_SHARED_WAYS * RUNCOACH_VERIFIED_SIZE;
     memory = zone(size);
     copy = aligned_alloc(8, (size + 7) & ~(size_t) 7);
-    t = runcoach_verified_init(memory, size);
+    t = runcoach_verified_init(memory, size, key);
 
     memset(items, 0, sizeof(items));
 
@@ -1017,7 +1084,7 @@ crash_start(const crash_t *c, u_char *memory)
         }
 
     } else {
-        (void) runcoach_verified_init(memory, c->size);
+        (void) runcoach_verified_init(memory, c->size, key);
 
         for (i = 0; i < RUNCOACH_SHARED_WAYS; i++) {
             (void) put((void *) memory, i, 10 + i, NOW + 60, NOW);
@@ -1131,6 +1198,7 @@ int
 main(void)
 {
     test_sizes();
+    test_digest();
     test_verified();
     test_expiry();
     test_lru();
