@@ -482,6 +482,7 @@ ngx_http_runcoach_revocations_received(void *data, redisReply *reply)
     ngx_http_runcoach_subscriber_t  *sub;
 
     sub = &rvmcf->subscriber;
+    ngx_memzero(&id, sizeof(ngx_http_runcoach_stream_id_t));
 
     if (ngx_http_runcoach_revocations_failed(sub, reply) != NGX_OK) {
         return;

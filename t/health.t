@@ -86,8 +86,10 @@ ok($t->wait_for(sub {
 }, 3), 'Redis is back: session');
 ok(detailed(redis => 'ok'), 'Redis is back: detailed');
 
-# Redis stands still: nobody waits for it long
+# Redis stands still: nobody waits for it long, and a session of which no worker
+# has heard is not known
 
+$cookie = $t->session(43);
 $t->{redis}->kill('STOP');
 
 my $start = Time::HiRes::time();
