@@ -22,6 +22,7 @@
 
 #define NGX_HTTP_RUNCOACH_AUTH_ENTRIES      8192
 #define NGX_HTTP_RUNCOACH_AUTH_MAX_ENTRIES  1048576
+#define NGX_HTTP_RUNCOACH_AUTH_MAX_CLAIMS   256
 #define NGX_HTTP_RUNCOACH_AUTH_MAX_SESSION  3600000      /* ms */
 
 
@@ -1264,6 +1265,13 @@ ngx_http_runcoach_auth_add_claim(ngx_conf_t *cf,
 {
     ngx_http_variable_t        *var;
     ngx_http_runcoach_claim_t  *claim;
+
+    if (amcf->claims.nelts == NGX_HTTP_RUNCOACH_AUTH_MAX_CLAIMS) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "too many claims are used, \"$%V\" is one more than %d",
+                      name, NGX_HTTP_RUNCOACH_AUTH_MAX_CLAIMS);
+        return NULL;
+    }
 
     var = ngx_http_add_variable(cf, name, NGX_HTTP_VAR_NOCACHEABLE);
     if (var == NULL) {

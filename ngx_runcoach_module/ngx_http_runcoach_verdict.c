@@ -65,6 +65,9 @@ static ngx_http_runcoach_verdict_t *ngx_http_runcoach_verdict_shared(
 static ngx_http_runcoach_issuer_t *ngx_http_runcoach_verdict_issuer(
     ngx_http_runcoach_auth_ctx_t *ctx, const u_char *issuer,
     const u_char *keys);
+static void ngx_http_runcoach_verdict_fill(ngx_http_request_t *r,
+    ngx_http_runcoach_verdict_t *verdict, const runcoach_jwt_t *jwt,
+    ngx_array_t *claims);
 static ngx_int_t ngx_http_runcoach_verdict_add(
     ngx_http_runcoach_verdict_t *verdict, ngx_uint_t i, const u_char *data,
     size_t len);
@@ -202,24 +205,18 @@ ngx_http_runcoach_verdict_make(ngx_http_request_t *r,
     ngx_http_runcoach_issuer_t *issuer, const runcoach_jwt_t *jwt)
 {
     time_t                               exp, nbf, iat;
-    ssize_t                              len;
     uint64_t                             space[NGX_HTTP_RUNCOACH_VERDICT_MAX
                                                / sizeof(uint64_t)];
-    ngx_uint_t                           i;
-    runcoach_str_t                       value;
-    ngx_http_runcoach_claim_t           *claim;
     ngx_http_runcoach_verdict_t         *verdict, *copy;
     ngx_http_runcoach_auth_main_conf_t  *amcf;
-    u_char                               text[RUNCOACH_JWT_MAX_TEXT];
 
     amcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_auth_module);
-    claim = amcf->claims.elts;
 
     verdict = (ngx_http_runcoach_verdict_t *) space;
 
-    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
-
     ngx_memzero(verdict, sizeof(ngx_http_runcoach_verdict_t));
+
+    runcoach_jwt_dates(jwt, &exp, &nbf, &iat);
 
     verdict->exp = exp;
     verdict->nbf = nbf;
@@ -234,36 +231,7 @@ ngx_http_runcoach_verdict_make(ngx_http_request_t *r,
     verdict->nvalues = NGX_HTTP_RUNCOACH_VALUE_CLAIMS + amcf->claims.nelts;
     verdict->size = ngx_http_runcoach_verdict_head(verdict);
 
-    if (!runcoach_jwt_claim(jwt, "sub", &value)) {
-        return NULL;
-    }
-
-    (void) ngx_http_runcoach_verdict_add(verdict, NGX_HTTP_RUNCOACH_VALUE_USER,
-                                         value.data, value.len);
-
-    if (!runcoach_jwt_claim(jwt, "sid", &value)) {
-        value.len = 0;
-    }
-
-    (void) ngx_http_runcoach_verdict_add(verdict,
-                                         NGX_HTTP_RUNCOACH_VALUE_SESSION,
-                                         value.data, value.len);
-
-    for (i = 0; i < amcf->claims.nelts; i++) {
-        len = ngx_http_runcoach_verdict_claim(jwt, &claim[i], text,
-                                              sizeof(text));
-
-        if (ngx_http_runcoach_verdict_add(verdict,
-                                          NGX_HTTP_RUNCOACH_VALUE_CLAIMS + i,
-                                          text, ngx_max(len, 0))
-            != NGX_OK)
-        {
-            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                          "claim of \"$%V\" is left out: the claims in use "
-                          "are larger than %d bytes", &claim[i].name,
-                          NGX_HTTP_RUNCOACH_VERDICT_MAX);
-        }
-    }
+    ngx_http_runcoach_verdict_fill(r, verdict, jwt, &amcf->claims);
 
     copy = ngx_palloc(r->pool, verdict->size);
     if (copy == NULL) {
@@ -273,6 +241,53 @@ ngx_http_runcoach_verdict_make(ngx_http_request_t *r,
     ngx_memcpy(copy, verdict, verdict->size);
 
     return copy;
+}
+
+
+/* what is absent is empty */
+
+static void
+ngx_http_runcoach_verdict_fill(ngx_http_request_t *r,
+    ngx_http_runcoach_verdict_t *verdict, const runcoach_jwt_t *jwt,
+    ngx_array_t *claims)
+{
+    u_char                      text[RUNCOACH_JWT_MAX_TEXT];
+    ssize_t                     len;
+    ngx_uint_t                  i, n;
+    runcoach_str_t              value;
+    ngx_http_runcoach_claim_t  *claim;
+
+    static const char  *names[NGX_HTTP_RUNCOACH_VALUE_CLAIMS] = {
+        "sub", "sid"
+    };
+
+    for (i = 0; i < NGX_HTTP_RUNCOACH_VALUE_CLAIMS; i++) {
+
+        if (!runcoach_jwt_claim(jwt, names[i], &value)) {
+            value.len = 0;
+            value.data = text;
+        }
+
+        (void) ngx_http_runcoach_verdict_add(verdict, i, value.data,
+                                             value.len);
+    }
+
+    claim = claims->elts;
+
+    for (n = 0; n < claims->nelts; n++) {
+        len = ngx_http_runcoach_verdict_claim(jwt, &claim[n], text,
+                                              sizeof(text));
+
+        if (ngx_http_runcoach_verdict_add(verdict, i + n, text,
+                                          ngx_max(len, 0))
+            != NGX_OK)
+        {
+            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                          "claim of \"$%V\" is left out: the claims in use "
+                          "are larger than %d bytes", &claim[n].name,
+                          NGX_HTTP_RUNCOACH_VERDICT_MAX);
+        }
+    }
 }
 
 
