@@ -127,7 +127,7 @@ $(BUILD)/lib $(BUILD)/sidecar $(BUILD)/unit $(BUILD)/replay $(BUILD)/fuzz:
 
 unit: $(UNITS)
 
-$(BUILD)/unit/%: t/unit/%.c t/unit/tap.h $(BUILD)/libsidecar.a \
+$(BUILD)/unit/%: t/unit/%.c $(wildcard t/unit/*.h) $(BUILD)/libsidecar.a \
     $(BUILD)/libruncoach.a | $(BUILD)/unit
 	@echo "  CC $@"
 	$(Q)$(CC) $(OPTS) -o $@ $< $(BUILD)/libsidecar.a $(BUILD)/libruncoach.a $(LIBS)

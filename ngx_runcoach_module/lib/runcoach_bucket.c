@@ -6,7 +6,9 @@ static int runcoach_bucket_units(runcoach_bucket_rate_t *rate, uint64_t n,
     uint64_t p, uint64_t burst);
 static uint64_t runcoach_bucket_gcd(uint64_t a, uint64_t b);
 static uint64_t runcoach_bucket_divide_up(uint64_t a, uint64_t b);
-static void runcoach_bucket_convert(runcoach_bucket_t *b, uint64_t p);
+static int runcoach_bucket_possible(const runcoach_bucket_answer_t *answer,
+    const runcoach_bucket_rate_t *rate, const runcoach_bucket_ask_t *ask,
+    int all, uint64_t epoch);
 
 
 int
@@ -137,7 +139,8 @@ runcoach_bucket_advance(runcoach_bucket_t *b,
     }
 
     if (b->p != rate->p) {
-        runcoach_bucket_convert(b, rate->p);
+        b->deficit = runcoach_bucket_convert(b->deficit, b->p, rate->p);
+        b->p = rate->p;
     }
 
     if (now < b->ts) {
@@ -251,27 +254,132 @@ runcoach_bucket_divide_up(uint64_t a, uint64_t b)
 }
 
 
-static void
-runcoach_bucket_convert(runcoach_bucket_t *b, uint64_t p)
+uint64_t
+runcoach_bucket_convert(uint64_t units, uint64_t from, uint64_t to)
 {
-    double  deficit;
+    double    value;
+    uint64_t  result;
+
+    if (units == 0 || from == 0) {
+        return 0;
+    }
 
     /*
      * The same operations in the same order as in the script, which has
      * doubles only, so that both come to the same integer.
      */
 
-    deficit = (double) b->deficit / (double) b->p * (double) p;
+    value = (double) units / (double) from * (double) to;
 
-    if (deficit >= (double) RUNCOACH_BUCKET_MAX_UNITS) {
-        deficit = (double) (RUNCOACH_BUCKET_MAX_UNITS - 1);
+    if (value >= (double) RUNCOACH_BUCKET_MAX_UNITS) {
+        return RUNCOACH_BUCKET_MAX_UNITS - 1;
     }
 
-    b->deficit = (uint64_t) deficit;
+    result = (uint64_t) value;
 
-    if ((double) b->deficit < deficit) {
-        b->deficit++;
+    return ((double) result < value) ? result + 1 : result;
+}
+
+
+void
+runcoach_bucket_args(int64_t *args, const runcoach_bucket_rate_t *rate,
+    const runcoach_bucket_ask_t *ask)
+{
+    *args++ = (int64_t) rate->n;
+    *args++ = (int64_t) rate->p;
+    *args++ = (int64_t) rate->c;
+    *args++ = (int64_t) ask->cost;
+    *args++ = (int64_t) ask->need;
+    *args++ = (int64_t) ask->extra;
+    *args++ = ask->epoch;
+    *args++ = (int64_t) ask->spent;
+    *args++ = (int64_t) ask->released;
+    *args = (int64_t) ask->hint;
+}
+
+
+int
+runcoach_bucket_answers(runcoach_bucket_answer_t *answers,
+    const runcoach_bucket_rate_t *const *rates,
+    const runcoach_bucket_ask_t *const *asks, size_t n, const int64_t *values,
+    size_t count, uint64_t epoch)
+{
+    int                        all;
+    size_t                     i, k;
+    runcoach_bucket_answer_t  *a;
+
+    if (count != n * RUNCOACH_BUCKET_VALUES) {
+        return -1;
     }
 
-    b->p = p;
+    /* before anything is cast to what has no sign; only two may have one */
+
+    for (i = 0; i < count; i++) {
+        k = i % RUNCOACH_BUCKET_VALUES;
+
+        if (values[i] < 0 && k != 5 && (k != 6 || values[i] != -1)) {
+            return -1;
+        }
+
+        if (values[i] > 4 * (int64_t) RUNCOACH_BUCKET_MAX_UNITS
+            || values[i] < -4 * (int64_t) RUNCOACH_BUCKET_MAX_UNITS)
+        {
+            return -1;
+        }
+    }
+
+    all = 1;
+
+    for (i = 0; i < n; i++) {
+        all = all && values[i * RUNCOACH_BUCKET_VALUES] == 1;
+    }
+
+    for (i = 0; i < n; i++) {
+        a = &answers[i];
+
+        a->allowed = (values[0] != 0);
+        a->granted = (uint64_t) values[1];
+        a->held = (uint64_t) values[2];
+        a->epoch = values[3];
+        a->valid_us = (uint64_t) values[4];
+        a->free = values[5];
+        a->retry_us = values[6];
+        a->reset_us = (uint64_t) values[7];
+        a->fresh = (values[8] != 0);
+
+        if (values[0] > 1 || values[8] > 1
+            || !runcoach_bucket_possible(a, rates[i], asks[i], all, epoch))
+        {
+            return -1;
+        }
+
+        values += RUNCOACH_BUCKET_VALUES;
+    }
+
+    return all;
+}
+
+
+static int
+runcoach_bucket_possible(const runcoach_bucket_answer_t *answer,
+    const runcoach_bucket_rate_t *rate, const runcoach_bucket_ask_t *ask,
+    int all, uint64_t epoch)
+{
+    if (answer->allowed != (answer->retry_us == 0)
+        || (answer->retry_us == -1) != (ask->cost > rate->c / rate->p))
+    {
+        return 0;
+    }
+
+    if (answer->granted > ask->need || answer->held > ask->extra
+        || (all && answer->granted < ask->cost)
+        || (!all && (answer->granted > 0 || answer->held > 0)))
+    {
+        return 0;
+    }
+
+    /* two epochs, and two more if the clock of Redis stepped back */
+
+    return answer->free <= (int64_t) rate->c
+           && answer->valid_us > 0 && answer->valid_us <= 4 * epoch;
 }

@@ -52,6 +52,48 @@ typedef struct {
 } runcoach_bucket_t;
 
 
+/* integers of each key: arguments (and one for all), and of the reply */
+
+#define RUNCOACH_BUCKET_ARGS          10
+#define RUNCOACH_BUCKET_VALUES        9
+
+/* no report; or the bucket is to be made full */
+
+#define RUNCOACH_BUCKET_SILENT        -1
+#define RUNCOACH_BUCKET_RESET         -2
+
+
+/*
+ * One key of a call of the script (runcoach_bucket_script.h).  All but the
+ * hint are tokens; the report is of tokens that were held for this edge.
+ */
+
+typedef struct {
+    uint64_t                      cost;        /* all or nothing */
+    uint64_t                      need;        /* cost, and debts if possible */
+    uint64_t                      extra;       /* to be held for this edge */
+    int64_t                       epoch;       /* of the report, or above */
+    uint64_t                      spent;
+    uint64_t                      released;
+    uint64_t                      hint;        /* deficit if there is no key */
+} runcoach_bucket_ask_t;
+
+
+/* what the script says about one key, after what it has granted */
+
+typedef struct {
+    int                           allowed;     /* by this key, if not by all */
+    uint64_t                      granted;     /* of need, 0 unless all allow */
+    uint64_t                      held;        /* of extra */
+    int64_t                       epoch;       /* of what is held */
+    uint64_t                      valid_us;    /* until that is spent for all */
+    int64_t                       free;        /* units, may be negative */
+    int64_t                       retry_us;    /* -1: never, cost > burst */
+    uint64_t                      reset_us;
+    int                           fresh;       /* there was no key */
+} runcoach_bucket_answer_t;
+
+
 typedef struct {
     int                           allowed;
     uint64_t                      remaining;   /* whole tokens */
@@ -76,6 +118,14 @@ int runcoach_bucket_parse_rate(const char *s, size_t len, uint64_t *requests,
 
 int runcoach_bucket_rate(runcoach_bucket_rate_t *rate, uint64_t requests,
     uint64_t seconds, uint64_t burst);
+
+
+/*
+ * Changes units of one p into units of another, rounding up, as the script
+ * does.  The result is below RUNCOACH_BUCKET_MAX_UNITS.
+ */
+
+uint64_t runcoach_bucket_convert(uint64_t units, uint64_t from, uint64_t to);
 
 
 /*
@@ -118,6 +168,28 @@ void runcoach_bucket_spend(runcoach_bucket_t *b,
 int runcoach_bucket_take(runcoach_bucket_t *b,
     const runcoach_bucket_rate_t *rate, uint64_t cost, uint64_t now,
     runcoach_bucket_verdict_t *v);
+
+
+/*
+ * Writes the arguments of one key for the script, in its order: there are
+ * RUNCOACH_BUCKET_ARGS of them.
+ */
+
+void runcoach_bucket_args(int64_t *args, const runcoach_bucket_rate_t *rate,
+    const runcoach_bucket_ask_t *ask);
+
+
+/*
+ * Reads the reply of the script to a call of n keys: count integers, answers
+ * for n.  epoch is the length of an epoch that the call had.  Returns 1 if all
+ * keys allowed, 0 if not, or -1 if this cannot be an answer to what was asked;
+ * then nothing in answers means anything.
+ */
+
+int runcoach_bucket_answers(runcoach_bucket_answer_t *answers,
+    const runcoach_bucket_rate_t *const *rates,
+    const runcoach_bucket_ask_t *const *asks, size_t n, const int64_t *values,
+    size_t count, uint64_t epoch);
 
 
 #endif /* _RUNCOACH_BUCKET_H_INCLUDED_ */

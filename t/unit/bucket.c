@@ -34,6 +34,10 @@ static void test_rates(void);
 static void test_units(void);
 static void test_plans(void);
 static void test_values(void);
+static void test_convert(void);
+static void test_args(void);
+static void test_answers(void);
+static int answers(const int64_t *values, size_t count);
 
 
 static uint64_t  seed = 88172645463325252;
@@ -376,12 +380,134 @@ test_values(void)
 }
 
 
+static void
+test_convert(void)
+{
+    ok(runcoach_bucket_convert(5000000, 1000000, UINT64_C(86400000000))
+       == 5 * UINT64_C(86400000000), "five tokens in another unit");
+    ok(runcoach_bucket_convert(1, UINT64_C(86400000000), 1000000) == 1,
+       "rounded up");
+    ok(runcoach_bucket_convert(0, 7, 3) == 0
+       && runcoach_bucket_convert(7, 0, 3) == 0, "nothing");
+    ok(runcoach_bucket_convert(RUNCOACH_BUCKET_MAX_UNITS - 1, 1, 1000000)
+       == RUNCOACH_BUCKET_MAX_UNITS - 1, "at most all");
+}
+
+
+static void
+test_args(void)
+{
+    int                     i, wrong;
+    int64_t                 args[RUNCOACH_BUCKET_ARGS];
+    runcoach_bucket_ask_t   ask = { 4, 5, 6, 7, 8, 9, 10 };
+    runcoach_bucket_rate_t  rate = { 1, 2, 3 };
+
+    runcoach_bucket_args(args, &rate, &ask);
+
+    for (i = 0, wrong = 0; i < RUNCOACH_BUCKET_ARGS; i++) {
+        wrong += args[i] != i + 1;
+    }
+
+    ok(wrong == 0, "arguments in the order of the script");
+}
+
+
+/* of two keys: a refill with a report, and a request for three tokens of ten */
+
+static int
+answers(const int64_t *values, size_t count)
+{
+    runcoach_bucket_answer_t              a[2];
+    static const runcoach_bucket_ask_t    refill = { 0, 0, 4, 7, 1, 0, 0 };
+    static const runcoach_bucket_ask_t    three = { 3, 5, 0, -1, 0, 0, 0 };
+    static const runcoach_bucket_rate_t   rate = { 5, 1000000, 10000000 };
+    const runcoach_bucket_ask_t          *asks[] = { &refill, &three };
+    const runcoach_bucket_rate_t         *rates[] = { &rate, &rate };
+
+    return runcoach_bucket_answers(a, rates, asks, 2, values, count, 2000000);
+}
+
+
+static void
+test_answers(void)
+{
+    size_t                    i, k;
+    int64_t                   values[18];
+    unsigned                  accepted;
+    runcoach_bucket_answer_t  a;
+
+    static const runcoach_bucket_ask_t    one = { 1, 1, 0, -1, 0, 0, 0 };
+    static const runcoach_bucket_rate_t   rate = { 5, 1000000, 10000000 };
+    const runcoach_bucket_ask_t          *asks = &one;
+    const runcoach_bucket_rate_t         *rates = &rate;
+
+    static const int64_t  granted[18] = {
+        1, 0, 4, 850000000, 4000000, 6000000, 0, 0, 0,
+        1, 5, 0, 850000000, 4000000, 5000000, 0, 1000000, 1
+    };
+
+    static const int64_t  denied[18] = {
+        1, 0, 0, 850000000, 4000000, 6000000, 0, 0, 0,
+        0, 0, 0, 850000000, 4000000, -5000000, 1600000, 3000000, 0
+    };
+
+    /* which value, what it must not be, in which of the two */
+
+    static const struct {
+        int      which;
+        int64_t  value;
+        int      denied;
+    } rows[] = {
+        { 0, 2, 0 }, { 0, -1, 0 }, { 0, 0, 0 }, { 1, 1, 0 }, { 1, -1, 0 },
+        { 2, 5, 0 }, { 2, -4, 0 }, { 3, -1, 0 }, { 4, 0, 0 }, { 4, -1, 0 },
+        { 4, 8000001, 0 }, { 5, 10000001, 0 }, { 6, 1, 0 }, { 6, -1, 0 },
+        { 7, -1, 0 }, { 8, 2, 0 }, { 10, 2, 0 }, { 10, 6, 0 }, { 11, 1, 0 },
+        { 5, INT64_MIN, 0 }, { 7, INT64_MAX, 0 }, { 3, INT64_MAX, 0 },
+        { 2, 1, 1 }, { 9, 1, 1 }, { 10, 3, 1 }, { 15, 0, 1 }, { 15, -1, 1 },
+        { 15, -2, 1 }, { 15, INT64_MAX, 1 }, { 0, 0, 1 }
+    };
+
+    ok(answers(granted, 18) == 1, "all allow");
+    ok(answers(denied, 18) == 0, "one denies");
+    ok(answers(granted, 9) == -1 && answers(granted, 17) == -1
+       && answers(granted, 0) == -1, "too few");
+
+    for (i = 0, accepted = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        memcpy(values, rows[i].denied ? denied : granted, sizeof(values));
+
+        values[rows[i].which] = rows[i].value;
+
+        if (answers(values, 18) >= 0) {
+            accepted++;
+            printf("# accepted: row %zu\n", i);
+        }
+    }
+
+    ok(accepted == 0, "%zu answers to something else", i);
+
+    for (k = 0; k < 9; k++) {
+        values[k] = denied[k + 9];
+    }
+
+    values[6] = 200000;
+
+    ok(runcoach_bucket_answers(&a, &rates, &asks, 1, values, 9, 2000000) == 0
+       && a.allowed == 0 && a.free == -5000000 && a.retry_us == 200000
+       && a.reset_us == 3000000 && a.epoch == 850000000
+       && a.valid_us == 4000000 && a.held == 0 && a.granted == 0
+       && a.fresh == 0, "what it says");
+}
+
+
 int
 main(void)
 {
     test_rates();
     test_units();
     test_values();
+    test_convert();
+    test_args();
+    test_answers();
     test_plans();
     test_model();
 
