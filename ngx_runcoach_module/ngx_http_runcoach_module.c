@@ -2,7 +2,7 @@
 #include "ngx_http_runcoach.h"
 
 
-#define NGX_HTTP_RUNCOACH_ZONE_VERSION  2
+#define NGX_HTTP_RUNCOACH_ZONE_VERSION  3
 #define NGX_HTTP_RUNCOACH_ZONE_MIN      (8 * ngx_pagesize)
 
 

@@ -113,6 +113,8 @@ struct ngx_runcoach_redis_s {
     ngx_resolver_t               *resolver;
     ngx_msec_t                    resolver_timeout;
 
+    ngx_runcoach_redis_shared_t  *shared;      /* NULL: on its own */
+
 #if (NGX_SSL)
     ngx_ssl_t                    *ssl;
 #endif
@@ -169,6 +171,10 @@ static void ngx_runcoach_redis_backoff_handler(ngx_event_t *ev);
 
 static void ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     const char *reason);
+static void ngx_runcoach_redis_tell(ngx_runcoach_redis_t *rd,
+    ngx_msec_t until);
+static ngx_uint_t ngx_runcoach_redis_may_look(ngx_runcoach_redis_t *rd);
+static ngx_atomic_int_t ngx_runcoach_redis_pause(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_close_peer(ngx_runcoach_redis_t *rd);
@@ -349,6 +355,31 @@ ngx_runcoach_redis_set_resolver(ngx_runcoach_redis_t *rd,
 }
 
 
+void
+ngx_runcoach_redis_share(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_shared_t *shared)
+{
+    rd->shared = shared;
+}
+
+
+void
+ngx_runcoach_redis_status(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_status_t *status)
+{
+    static const char  *states[] = {
+        "down", "resolving", "connecting", "greeting", "up"
+    };
+
+    status->state = states[rd->state];
+    status->reason = rd->reason;
+    status->pending = rd->npending;
+    status->failures = rd->failures;
+    status->since = rd->failures ? ngx_current_msec - rd->since : 0;
+    status->timeout = rd->timeout;
+}
+
+
 ngx_runcoach_redis_cmd_t *
 ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler, void *data)
@@ -356,6 +387,17 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     ngx_runcoach_redis_cmd_t  *cmd;
 
     if (rd->backoff.timer_set) {
+        return NULL;
+    }
+
+    /*
+     * Who made out the trouble looks for its end, in the background.  Should
+     * that worker be gone, somebody has to wait for once.
+     */
+
+    if (rd->shared != NULL && rd->shared->down != 0
+        && !ngx_runcoach_redis_may_look(rd))
+    {
         return NULL;
     }
 
@@ -384,6 +426,25 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     }
 
     return cmd;
+}
+
+
+ngx_uint_t
+ngx_runcoach_redis_ready(ngx_runcoach_redis_t *rd)
+{
+    ngx_atomic_int_t  since;
+
+    if (rd->backoff.timer_set || rd->suspect) {
+        return 0;
+    }
+
+    if (rd->shared == NULL || rd->shared->down == 0) {
+        return 1;
+    }
+
+    since = (ngx_atomic_int_t) (ngx_current_msec - rd->shared->probe);
+
+    return since >= ngx_runcoach_redis_pause(rd);
 }
 
 
@@ -425,7 +486,8 @@ ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd)
     rd->peer.name = NULL;
     rd->tries = 0;
     rd->refused = NULL;
-    rd->suspect = (rd->failures != 0);
+    rd->suspect = (rd->failures != 0
+                   || (rd->shared != NULL && rd->shared->down != 0));
     rd->state = NGX_RUNCOACH_REDIS_RESOLVING;
 
     timeout = rd->background ? NGX_RUNCOACH_REDIS_CONNECT
@@ -1002,7 +1064,18 @@ ngx_runcoach_redis_append(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     p = ngx_sprintf(rd->out.last, "*%ui" CRLF, argc);
 
     for (i = 0; i < argc; i++) {
-        p = ngx_sprintf(p, "$%uz" CRLF, argv[i].len);
+
+        /* most arguments of a script are short numbers */
+
+        if (argv[i].len < 10) {
+            *p++ = '$';
+            *p++ = (u_char) ('0' + argv[i].len);
+            *p++ = CR; *p++ = LF;
+
+        } else {
+            p = ngx_sprintf(p, "$%uz" CRLF, argv[i].len);
+        }
+
         p = ngx_cpymem(p, argv[i].data, argv[i].len);
         *p++ = CR; *p++ = LF;
     }
@@ -1271,6 +1344,14 @@ ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
         ngx_runcoach_redis_back(rd);
     }
 
+    if (rd->shared != NULL && rd->state == NGX_RUNCOACH_REDIS_UP && !rd->wary) {
+        rd->shared->heard = ngx_current_msec;
+
+        if (rd->shared->down != 0) {
+            rd->shared->down = 0;
+        }
+    }
+
     return NGX_OK;
 }
 
@@ -1399,6 +1480,14 @@ ngx_runcoach_redis_timer_handler(ngx_event_t *ev)
         rd->suspect = 1;
         ev->cancelable = 1;
 
+        /* to connect may take longer than to reply, as others have it */
+
+        if (rd->shared != NULL
+            && ngx_current_msec - rd->shared->heard >= rd->timeout)
+        {
+            ngx_runcoach_redis_tell(rd, deadline);
+        }
+
         ngx_runcoach_redis_abandon(rd);
     }
 
@@ -1417,7 +1506,66 @@ ngx_runcoach_redis_backoff_handler(ngx_event_t *ev)
         return;
     }
 
+    if (rd->shared != NULL && rd->shared->down != 0
+        && !ngx_runcoach_redis_may_look(rd))
+    {
+        ngx_add_timer(ev, NGX_RUNCOACH_REDIS_BACKOFF / 2
+                          + ngx_random() % NGX_RUNCOACH_REDIS_BACKOFF);
+        return;
+    }
+
     ngx_runcoach_redis_connect(rd);
+}
+
+
+/* the server is down, and until then nobody has to look */
+
+static void
+ngx_runcoach_redis_tell(ngx_runcoach_redis_t *rd, ngx_msec_t until)
+{
+    if (rd->shared == NULL) {
+        return;
+    }
+
+    rd->shared->probe = until;
+
+    if (rd->shared->down == 0) {
+        rd->shared->down = ngx_current_msec + 1;
+        rd->shared->opened++;
+    }
+}
+
+
+/*
+ * While the server is down for all, one worker looks at a time.  It has as long
+ * as a connection may take; what it finds ends that earlier.
+ */
+
+static ngx_uint_t
+ngx_runcoach_redis_may_look(ngx_runcoach_redis_t *rd)
+{
+    ngx_atomic_uint_t  probe, now;
+
+    now = ngx_current_msec;
+    probe = rd->shared->probe;
+
+    if ((ngx_atomic_int_t) (now - probe) < ngx_runcoach_redis_pause(rd)) {
+        return 0;
+    }
+
+    return ngx_atomic_cmp_set(&rd->shared->probe, probe,
+                              now + ngx_max(rd->timeout,
+                                            NGX_RUNCOACH_REDIS_CONNECT));
+}
+
+
+/* a connection that is up looks by a request, which has to wait */
+
+static ngx_atomic_int_t
+ngx_runcoach_redis_pause(ngx_runcoach_redis_t *rd)
+{
+    return (rd->state == NGX_RUNCOACH_REDIS_UP) ? NGX_RUNCOACH_REDIS_CONNECT
+                                                : 0;
 }
 
 
@@ -1426,6 +1574,7 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     const char *reason)
 {
     ngx_msec_t  delay;
+    ngx_uint_t  down;
 
     if (rd->refused == NULL) {
         rd->error.len = 0;
@@ -1438,6 +1587,10 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     if (rd->state == NGX_RUNCOACH_REDIS_UP && rd->refused) {
         rd->wary = 1;
     }
+
+    /* a connection that breaks is no news for the others, which have theirs */
+
+    down = (rd->state != NGX_RUNCOACH_REDIS_UP || err == NGX_ETIMEDOUT);
 
     if (rd->reason != reason) {
         rd->reason = reason;
@@ -1456,6 +1609,10 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     delay = delay / 2 + ngx_random() % (delay / 2 + 1);
 
     rd->failures++;
+
+    if (down) {
+        ngx_runcoach_redis_tell(rd, ngx_current_msec + delay);
+    }
 
     /* before the handlers, so that none of them finds it usable */
 

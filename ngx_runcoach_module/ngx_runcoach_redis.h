@@ -74,9 +74,49 @@ ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd,
     void *data);
 
 
+/* 0: send() would refuse at the moment, and somebody looks for the end of it */
+
+ngx_uint_t ngx_runcoach_redis_ready(ngx_runcoach_redis_t *rd);
+
+
 /* the reply, when it comes, is dropped; cmd must not be used again */
 
 void ngx_runcoach_redis_cancel(ngx_runcoach_redis_cmd_t *cmd);
+
+
+/*
+ * What the workers tell each other about a server which is in trouble: all
+ * zero is a healthy one.  It is in shared memory and has no lock.
+ *
+ * A worker whom the server does not answer, or does not let in, opens the
+ * breaker: then send() refuses in all of them, and one at a time looks whether
+ * it is back.  Any reply closes it.  Without it each worker is on its own.
+ */
+
+typedef struct {
+    ngx_atomic_t                  down;        /* msec + 1, since then */
+    ngx_atomic_t                  probe;       /* msec, until then one looks */
+    ngx_atomic_t                  heard;       /* msec, of the last reply */
+    ngx_atomic_t                  opened;      /* how often it was down */
+} ngx_runcoach_redis_shared_t;
+
+void ngx_runcoach_redis_share(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_shared_t *shared);
+
+
+/* what an operator may know of the connection of this worker */
+
+typedef struct {
+    const char                   *state;
+    const char                   *reason;      /* NULL: no trouble */
+    ngx_uint_t                    pending;
+    ngx_uint_t                    failures;
+    ngx_msec_t                    since;       /* ms of trouble */
+    ngx_msec_t                    timeout;
+} ngx_runcoach_redis_status_t;
+
+void ngx_runcoach_redis_status(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_status_t *status);
 
 
 /* at exit_process: closes the connection, so that no socket is left open */

@@ -277,14 +277,15 @@ $redis->stop();
 
 $t->wait_for(sub { get('/open?user=x')->header('X-Status') eq 'BYPASSED' });
 
-is(statuses('/?user=one', 6), '200 200 200 200 200 429',
+is(statuses('/?user=alone', 6), '200 200 200 200 200 429',
    'a bucket of our own without Redis');
 
-$r = get('/?user=one');
+$r = get('/?user=alone');
 
 is($r->header('X-Source'), 'local', 'which is told');
 like($r->header('Retry-After'), qr/^3(600|59\d)$/, 'and has the same answers');
-is(statuses('/both?user=l&address=a', 4), '200 200 200 429', 'several of ours');
+is(get('/?user=one')->status, 429, 'it begins at what Redis has said');
+is(statuses('/both?user=l&address=l', 4), '200 200 200 429', 'several of ours');
 is(get('/?user=l')->header('X-Remaining'), 1, 'all or none');
 is(statuses('/open?user=l', 3), '200 200 200', 'failure=open');
 is(statuses('/share?user=l', 3), '200 200 429', 'share=0.25');
@@ -295,12 +296,12 @@ is($r->status, 503, 'failure=closed');
 is($r->header('Retry-After'), 1, 'and Retry-After');
 is($r->header('X-Status'), 'REJECTED', 'rejected for want of Redis');
 
-is(at_once('/?user=many', 40), '200=5 429=35',
+is(at_once('/?user=crowd', 40), '200=5 429=35',
    'exact without Redis, for all workers');
 
 $t->reload();
 
-is(get('/?user=one')->status, 429, 'a reload does not forget');
+is(get('/?user=alone')->status, 429, 'a reload does not forget');
 
 # the zone has room for less than two hundred
 
@@ -357,7 +358,11 @@ for ([ 'rate=5x key=k', 'invalid rate "5x" in runcoach_limit_policy: '
      [ 'rate=5r/s failure=no key=k', 'invalid failure "no".*local, open' ],
      [ 'rate=5r/s share=2 key=k', 'invalid share "2"' ],
      [ 'rate=5r/s key=k key=k', 'duplicate parameter "key=k"' ],
-     [ 'rate=5r/s key=k cost=2', 'invalid parameter "cost=2".*must be rate=' ],
+     [ 'rate=5r/s key=k size=2', 'invalid parameter "size=2".*must be rate=' ],
+     [ 'rate=5r/s key=k cost=-1', 'invalid cost "-1".*a number from 0' ],
+     [ 'rate=5r/s key=k lease=1', 'invalid lease "1".*must be on or off' ],
+     [ 'rate=5r/s key=k default=1r/s', 'default= of policy "p".*needs a rate' ],
+     [ 'rate=$arg_r key=k default=x', 'invalid rate "x"' ],
      [ 'rate=5r/s key=$nosuch', 'unknown "nosuch" variable' ])
 {
     config("$zone runcoach_limit_policy p $_->[0];", $_->[1], $_->[0]);

@@ -18,13 +18,16 @@ my $t = Test::Runcoach->new()->has('openssl', 'redis-server');
 my $dir = $t->dir();
 
 my $GREETED = "+OK\r\n";
-my $GRANTED = "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n:100\r\n";
+
+# allowed, granted, held, epoch, valid, free, retry, reset, fresh
+
+my $GRANTED = integers(1, 1, 0, 5, 4000000, 3599996400000000, 0, 3600000000, 1);
 
 my $conf = <<'EOF';
 
 %%TEST_GLOBALS%%
 
-worker_processes          1;
+worker_processes          %%WORKERS%%;
 worker_shutdown_timeout   5s;
 
 events {
@@ -37,10 +40,12 @@ http {
     runcoach_redis  env:REDIS_URL  timeout=100ms;
     %%RESOLVER%%
 
-    runcoach_limit_policy  user  rate=1r/h  burst=1000000  key=$arg_user;
+    runcoach_limit_policy  user  rate=1r/h  burst=1000000  key=$arg_user
+                                 lease=off;
 
     add_header  X-Source     $runcoach_limit_source     always;
     add_header  X-Remaining  $runcoach_limit_remaining  always;
+    add_header  X-Worker     $pid                       always;
 
     server {
         listen  127.0.0.1:8080;
@@ -54,6 +59,7 @@ http {
 
 EOF
 
+$t->set(WORKERS => 1);
 configure('');
 
 ###############################################################################
@@ -133,6 +139,52 @@ like(tail(), qr/it does not answer \(110: /, 'told');
 $redis->kill('CONT');
 ok($t->wait_for(sub { source() eq 'redis' }, 3), 'awake again');
 
+# what one worker finds out the others know
+
+$t->stop();
+$t->set(WORKERS => 8);
+configure('');
+start($url);
+
+my %workers;
+
+$t->wait_for(sub {
+    $workers{$t->get('/?user=w')->header('X-Worker')}++;
+    return keys %workers >= 4;
+});
+
+$redis->kill('STOP');
+
+my $waited = 0;
+
+for (1 .. 300) {
+    my $start = time();
+
+    source();
+    $waited++ if time() - $start > 0.08;
+}
+
+cmp_ok($waited, '<=', 4, 'a breaker for all workers')
+    or diag("$waited waited, of " . keys(%workers) . ' workers');
+
+# and nobody who is looking holds up the others
+
+$redis->kill('CONT');
+$start = time();
+ok($t->wait_for(sub { source() eq 'redis' }, 3), 'closed again');
+cmp_ok(time() - $start, '<', 1.2, 'soon');
+ok($t->wait_for(sub {
+    my %sources;
+    $sources{source()}++ for 1 .. 40;
+    return join(' ', keys %sources) eq 'redis';
+}, 3), 'for all of them');
+
+$t->stop();
+$t->set(WORKERS => 1);
+configure('');
+start($url);
+source();
+
 # leaving: a reload and a stop while requests wait
 
 for my $n (1 .. 3) {
@@ -174,6 +226,26 @@ is(source(), 'local', 'no such database');
 like(tail(), qr/it refused the database: "ERR DB index/, 'told');
 
 # replies in pieces, and what is none
+
+my ($halves, $halves_url) = $t->fake_redis(sub {
+    my ($argv, $n) = @_;
+
+    return $GREETED unless $n;
+
+    my $at = ($n - 1) % (length($GRANTED) - 1) + 1;
+
+    return (substr($GRANTED, 0, $at), '0.002', substr($GRANTED, $at));
+});
+
+start($halves_url);
+
+%sources = ();
+$sources{source()}++ for 2 .. length($GRANTED);
+
+is(join(' ', keys %sources), 'redis', 'split in two at every byte');
+
+$t->stop();
+$t->stop_process($halves);
 
 fake('a byte at a time', sub {
     for my $byte (split(//, reply(@_))) {
@@ -243,8 +315,9 @@ fake('what it got', sub {
 }, 'local', qr/it does not speak RESP2: "Protocol error, got "H"/);
 
 for my $reply ("+OK\r\n", ":1\r\n", "*-1\r\n", "\$-1\r\n", "*0\r\n",
-               "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n+x\r\n", "*1\r\n:1\r\n",
-               "*5\r\n:1\r\n:1\r\n:9\r\n:0\r\n*1\r\n:1\r\n")
+               $GRANTED =~ s/:1\r\n\z/+x\r\n/r, "*1\r\n:1\r\n",
+               $GRANTED =~ s/:1\r\n\z/*1\r\n:1\r\n/r,
+               integers(1, 9, 0, 5, 4000000, 1, 0, 1, 1))
 {
     fake('another type ' . substr($reply, 0, 3) =~ s/\s//gr, sub {
         return $_[1] ? $reply : $GREETED;
@@ -279,8 +352,7 @@ my ($fake, $fake_url) = $t->fake_redis(sub {
     my ($argv, $n) = @_;
 
     return $GREETED unless $n;
-    return (0.03, "*5\r\n:1\r\n:1\r\n:" . ($argv->[-2] / $argv->[-3])
-                  . "\r\n:0\r\n:100\r\n");
+    return (0.03, $GRANTED);
 });
 
 start($fake_url);
@@ -433,6 +505,12 @@ sub start
     $t->stop();
     truncate($t->dir() . '/error.log', 0);
     $t->run(env => { REDIS_URL => $url, %env });
+}
+
+
+sub integers
+{
+    return '*' . @_ . "\r\n" . join('', map { ":$_\r\n" } @_);
 }
 
 
