@@ -49,8 +49,8 @@ TESTS      ?= t/*.t
 
 # valgrind is too slow for those which look at the clock
 
-VALGRIND   ?= $(patsubst %,t/%.t,attack auth authcache carriers claims \
-                identity issuers keys leaks optional rotation)
+VALGRIND   ?= $(patsubst %,t/%.t,auth authcache carriers identity issuers \
+                keys leaks optional rotation)
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \

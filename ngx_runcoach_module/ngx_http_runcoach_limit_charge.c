@@ -50,6 +50,7 @@ struct ngx_http_runcoach_limit_call_s {
     runcoach_lease_key_t                  keys[NGX_HTTP_RUNCOACH_LIMIT_MAX];
 
     unsigned                              eval:1;
+    unsigned                              again:2;     /* how often */
     unsigned                              abandoned:1;
 };
 
@@ -476,6 +477,7 @@ ngx_http_runcoach_limit_alloc_call(ngx_http_runcoach_limit_main_conf_t *lmcf)
 
     call->lmcf = lmcf;
     call->eval = 0;
+    call->again = 0;
     call->abandoned = 0;
 
     return call;
@@ -690,7 +692,7 @@ ngx_http_runcoach_limit_reply(void *data, redisReply *reply)
     if (reply != NULL && reply->type == REDIS_REPLY_ERROR && !call->eval
         && ngx_strncmp(reply->str, "NOSCRIPT", 8) == 0)
     {
-        call->eval = 1;
+        call->again++;
 
         ngx_queue_insert_tail(&lmcf->resend, &call->queue);
         ngx_post_event(&lmcf->again, &ngx_posted_events);
@@ -889,18 +891,25 @@ ngx_http_runcoach_limit_complain(ngx_http_runcoach_limit_main_conf_t *lmcf,
 static void
 ngx_http_runcoach_limit_again_handler(ngx_event_t *ev)
 {
+    ngx_uint_t                            first;
     ngx_queue_t                          *q;
     ngx_http_request_t                   *r;
     ngx_http_runcoach_limit_call_t       *call;
     ngx_http_runcoach_limit_main_conf_t  *lmcf;
 
     lmcf = ev->data;
+    first = 1;
 
     while (!ngx_queue_empty(&lmcf->resend)) {
         q = ngx_queue_head(&lmcf->resend);
         ngx_queue_remove(q);
 
         call = ngx_queue_data(q, ngx_http_runcoach_limit_call_t, queue);
+
+        /* what one brings the others find; who finds it gone again brings it */
+
+        call->eval = first || call->again > 1;
+        first = 0;
 
         if (ngx_http_runcoach_limit_send(call) == NGX_OK) {
             continue;

@@ -99,6 +99,7 @@ ngx_http_runcoach_limit_status_ask(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ctx->request = r;
     ctx->report = report;
 
     report->ctx = ctx;

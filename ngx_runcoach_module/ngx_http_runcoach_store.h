@@ -17,9 +17,10 @@ typedef struct {
     ngx_str_t                     name;
     runcoach_str_t                scheme;
     runcoach_str_t                host;
-    runcoach_str_t                base;       /* "/bucket" */
+    runcoach_str_t                base;       /* "/bucket", or empty */
     runcoach_sigv4_credential_t   cred;
-    runcoach_sigv4_day_key_t     *day;        /* a cache of this worker */
+    runcoach_sigv4_day_key_t     *day;        /* caches of this worker */
+    runcoach_sigv4_day_key_t     *verified;
     unsigned                      on:1;
 } ngx_http_runcoach_store_t;
 

@@ -1,13 +1,22 @@
 
 /*
  * runcoach_store, and the local store: a location with
- * runcoach_presign_verify takes only requests signed for it, and serves
- * objects with an ETag that every PUT changes; storing and deleting them is
- * left to the dav module.
+ * runcoach_presign_verify takes only requests signed for it, and keeps
+ * objects with an ETag that every PUT changes.  What a PUT says of its bytes
+ * is checked against what was received, before anyone can read it; deleting
+ * is left to the dav module.
  */
 
 
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "ngx_http_runcoach_store.h"
+
+#include <openssl/crypto.h>
+#include <openssl/md5.h>
+
+
+#define NGX_HTTP_RUNCOACH_STORE_ACCESS  0640
 
 
 typedef struct {
@@ -19,6 +28,20 @@ typedef struct {
     ngx_str_t                   name;
     ngx_http_runcoach_store_t  *store;
 } ngx_http_runcoach_store_loc_conf_t;
+
+
+/* a PUT while its body arrives; the state is hashed with each buffer */
+
+typedef struct {
+    off_t                       size;
+    SHA256_CTX                  sha256;
+    MD5_CTX                     md5;
+    u_char                      want_sha256[SHA256_DIGEST_LENGTH];
+    u_char                      want_md5[MD5_DIGEST_LENGTH];
+    unsigned                    has_sha256:1;
+    unsigned                    has_md5:1;
+    unsigned                    create:1;     /* if-none-match: * */
+} ngx_http_runcoach_store_put_t;
 
 
 /* why a request was refused, in the words of S3 */
@@ -40,14 +63,41 @@ static int ngx_http_runcoach_store_header(void *data,
     const runcoach_str_t *name, runcoach_str_t *value);
 static ngx_int_t ngx_http_runcoach_store_refuse(ngx_http_request_t *r,
     runcoach_sigv4_rc_e rc);
+static ngx_int_t ngx_http_runcoach_store_fail(ngx_http_request_t *r,
+    ngx_int_t status, const char *error);
 static ngx_int_t ngx_http_runcoach_store_content(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_get(ngx_http_request_t *r);
 static ngx_int_t ngx_http_runcoach_store_open(ngx_http_request_t *r,
     ngx_str_t *path, ngx_open_file_info_t *of);
 static ngx_int_t ngx_http_runcoach_store_etag(ngx_http_request_t *r,
     ngx_file_info_t *fi);
 static ngx_int_t ngx_http_runcoach_store_send(ngx_http_request_t *r,
     ngx_str_t *path, ngx_open_file_info_t *of);
-static ngx_int_t ngx_http_runcoach_store_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_override(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_argument(ngx_http_request_t *r,
+    const char *name, ngx_str_t *value);
+
+static ngx_int_t ngx_http_runcoach_store_put(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_conditions(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put);
+static ngx_int_t ngx_http_runcoach_store_digests(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put);
+static ngx_int_t ngx_http_runcoach_store_digest(ngx_http_request_t *r,
+    const char *name, u_char *digest, size_t size);
+static ngx_int_t ngx_http_runcoach_store_body_filter(ngx_http_request_t *r,
+    ngx_chain_t *in);
+static void ngx_http_runcoach_store_put_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_received(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_store_is_intact(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put);
+static ngx_int_t ngx_http_runcoach_store_create(ngx_http_request_t *r,
+    ngx_str_t *path);
+static ngx_int_t ngx_http_runcoach_store_link(ngx_http_request_t *r,
+    u_char *from, ngx_str_t *path);
+static ngx_int_t ngx_http_runcoach_store_replace(ngx_http_request_t *r,
+    ngx_str_t *path);
+static ngx_int_t ngx_http_runcoach_store_sync(ngx_http_request_t *r,
+    ngx_str_t *path);
 static ngx_int_t ngx_http_runcoach_store_error_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static void ngx_http_runcoach_store_cleanup(void *data);
@@ -58,6 +108,12 @@ static char *ngx_http_runcoach_store_merge_loc_conf(ngx_conf_t *cf,
     void *parent, void *child);
 static char *ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_runcoach_store_missing(ngx_conf_t *cf, ngx_str_t *name,
+    const char *missing, size_t set);
+static char *ngx_http_runcoach_store_account(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *endpoint, ngx_str_t *account, ngx_str_t *jurisdiction);
+static char *ngx_http_runcoach_store_style(ngx_conf_t *cf,
+    ngx_http_runcoach_store_t *store, ngx_str_t *style, ngx_str_t *bucket);
 static char *ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
     ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *bucket);
 static ngx_int_t ngx_http_runcoach_store_valid_name(ngx_str_t *name);
@@ -127,7 +183,7 @@ static ngx_http_variable_t  ngx_http_runcoach_store_vars[] = {
 };
 
 
-static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_request_body_filter_pt  ngx_http_next_request_body_filter;
 
 
 /* R2's status codes: an expired URL is 400 where S3 has 403 */
@@ -209,7 +265,7 @@ ngx_http_runcoach_store_access(ngx_http_request_t *r)
     request.header = ngx_http_runcoach_store_header;
     request.data = r;
 
-    rc = runcoach_sigv4_verify(&store->cred, store->day, &request);
+    rc = runcoach_sigv4_verify(&store->cred, store->verified, &request);
 
     if (rc != RUNCOACH_SIGV4_OK) {
         return ngx_http_runcoach_store_refuse(r, rc);
@@ -243,15 +299,7 @@ ngx_http_runcoach_store_header(void *data, const runcoach_str_t *name,
 static ngx_int_t
 ngx_http_runcoach_store_refuse(ngx_http_request_t *r, runcoach_sigv4_rc_e rc)
 {
-    ngx_http_runcoach_store_ctx_t           *ctx;
     const ngx_http_runcoach_store_answer_t  *a;
-
-    ctx = ngx_http_runcoach_ctx_add(r, &ngx_http_runcoach_store_module,
-                                    ngx_http_runcoach_store_cleanup,
-                                    sizeof(ngx_http_runcoach_store_ctx_t));
-    if (ctx == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
                   "request to the local store refused: %s",
@@ -263,14 +311,46 @@ ngx_http_runcoach_store_refuse(ngx_http_request_t *r, runcoach_sigv4_rc_e rc)
         a++;
     }
 
-    ctx->error = a->error;
+    return ngx_http_runcoach_store_fail(r, a->status, a->error);
+}
 
-    return a->status;
+
+static ngx_int_t
+ngx_http_runcoach_store_fail(ngx_http_request_t *r, ngx_int_t status,
+    const char *error)
+{
+    ngx_http_runcoach_store_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_ctx_add(r, &ngx_http_runcoach_store_module,
+                                    ngx_http_runcoach_store_cleanup,
+                                    sizeof(ngx_http_runcoach_store_ctx_t));
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->error = error;
+
+    return status;
 }
 
 
 static ngx_int_t
 ngx_http_runcoach_store_content(ngx_http_request_t *r)
+{
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
+        return ngx_http_runcoach_store_get(r);
+    }
+
+    if (r->method == NGX_HTTP_PUT) {
+        return ngx_http_runcoach_store_put(r);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_get(ngx_http_request_t *r)
 {
     u_char                *last;
     size_t                 root;
@@ -278,10 +358,6 @@ ngx_http_runcoach_store_content(ngx_http_request_t *r)
     ngx_str_t              path;
     ngx_file_info_t        fi;
     ngx_open_file_info_t   of;
-
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return NGX_DECLINED;
-    }
 
     rc = ngx_http_discard_request_body(r);
 
@@ -312,6 +388,12 @@ ngx_http_runcoach_store_content(ngx_http_request_t *r)
         || ngx_http_runcoach_store_etag(r, &fi) != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_runcoach_store_override(r);
+
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     return ngx_http_runcoach_store_send(r, &path, &of);
@@ -438,37 +520,553 @@ ngx_http_runcoach_store_send(ngx_http_request_t *r, ngx_str_t *path,
 }
 
 
-/* dav answers a PUT with 201 or 204 and no ETag, S3 with 200 and the ETag */
+/* what the answer shall say of the object, if that was signed */
 
 static ngx_int_t
-ngx_http_runcoach_store_header_filter(ngx_http_request_t *r)
+ngx_http_runcoach_store_override(ngx_http_request_t *r)
 {
-    size_t                               root;
-    ngx_str_t                            path;
-    ngx_file_info_t                      fi;
-    ngx_http_runcoach_store_loc_conf_t  *slcf;
+    ngx_int_t         rc;
+    ngx_str_t         value;
+    ngx_uint_t        i;
+    ngx_table_elt_t  *h;
 
-    slcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_store_module);
+    static const struct {
+        const char  *argument;
+        ngx_str_t    header;
+    } overrides[] = {
+        { "response-content-type", ngx_null_string },
+        { "response-content-disposition", ngx_string("Content-Disposition") },
+        { "response-cache-control", ngx_string("Cache-Control") },
+        { "response-content-language", ngx_string("Content-Language") },
+        { "response-content-encoding", ngx_string("Content-Encoding") },
+        { NULL, ngx_null_string }
+    };
 
-    if (slcf->store == NULL || r->method != NGX_HTTP_PUT
-        || (r->headers_out.status != NGX_HTTP_CREATED
-            && r->headers_out.status != NGX_HTTP_NO_CONTENT))
-    {
-        return ngx_http_next_header_filter(r);
+    for (i = 0; overrides[i].argument != NULL; i++) {
+        rc = ngx_http_runcoach_store_argument(r, overrides[i].argument, &value);
+
+        if (rc == NGX_DECLINED) {
+            continue;
+        }
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        if (overrides[i].header.len == 0) {
+            r->headers_out.content_type = value;
+            r->headers_out.content_type_len = value.len;
+            r->headers_out.content_type_lowcase = NULL;
+            r->headers_out.charset.len = 0;
+            continue;
+        }
+
+        h = ngx_list_push(&r->headers_out.headers);
+        if (h == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_http_runcoach_header_init(h);
+
+        h->hash = 1;
+        h->key = overrides[i].header;
+        h->value = value;
     }
 
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_argument(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value)
+{
+    u_char      *src, *dst;
+    ngx_str_t    arg;
+    ngx_uint_t   i;
+
+    if (ngx_http_arg(r, (u_char *) name, ngx_strlen(name), &arg) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    dst = ngx_pnalloc(r->pool, arg.len + 1);
+    if (dst == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    value->data = dst;
+    src = arg.data;
+
+    ngx_unescape_uri(&dst, &src, arg.len, 0);
+
+    value->len = dst - value->data;
+
+    for (i = 0; i < value->len; i++) {
+
+        if (value->data[i] < ' ' || value->data[i] == 0x7f) {
+            return ngx_http_runcoach_store_fail(r, NGX_HTTP_BAD_REQUEST,
+                                                "InvalidArgument");
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_put(ngx_http_request_t *r)
+{
+    ngx_int_t                       rc;
+    ngx_http_runcoach_store_put_t  *put;
+
+    if (r->headers_in.content_length_n < 0) {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_LENGTH_REQUIRED,
+                                            "MissingContentLength");
+    }
+
+    put = ngx_pcalloc(r->pool, sizeof(ngx_http_runcoach_store_put_t));
+    if (put == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_runcoach_store_conditions(r, put);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_runcoach_store_digests(r, put);
+    }
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (!SHA256_Init(&put->sha256) || !MD5_Init(&put->md5)) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_set_ctx(r, put, ngx_http_runcoach_store_module);
+
+    r->request_body_in_file_only = 1;
+    r->request_body_in_persistent_file = 1;
+    r->request_body_in_clean_file = 1;
+    r->request_body_file_group_access = 1;
+    r->request_body_file_log_level = 0;
+
+    rc = ngx_http_read_client_request_body(r,
+                                          ngx_http_runcoach_store_put_handler);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
+}
+
+
+/*
+ * What would not be heeded is refused: a client that asks for it relies on it.
+ * An object that is there already is refused at once, too, but what counts is
+ * how the file gets its name.
+ */
+
+static ngx_int_t
+ngx_http_runcoach_store_conditions(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put)
+{
+    size_t            root;
+    ngx_str_t         path;
+    ngx_uint_t        i;
+    ngx_file_info_t   fi;
+    ngx_table_elt_t  *h;
+
+    static const char *const  unheeded[] = {
+        "content-range", "if-match", "if-modified-since",
+        "if-unmodified-since", "x-amz-checksum-crc32",
+        "x-amz-checksum-crc32c", "x-amz-checksum-crc64nvme",
+        "x-amz-checksum-sha1", "x-amz-copy-source", NULL
+    };
+
+    for (i = 0; unheeded[i] != NULL; i++) {
+
+        if (ngx_http_runcoach_header(r, (u_char *) unheeded[i],
+                                     ngx_strlen(unheeded[i]))
+            != NULL)
+        {
+            goto unheeded;
+        }
+    }
+
+    h = r->headers_in.if_none_match;
+
+    if (h == NULL) {
+        return NGX_OK;
+    }
+
+    if (h->value.len != 1 || h->value.data[0] != '*') {
+        goto unheeded;
+    }
+
+    put->create = 1;
+
+    if (ngx_http_map_uri_to_path(r, &path, &root, 0) == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_file_info(path.data, &fi) != NGX_FILE_ERROR) {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_PRECONDITION_FAILED,
+                                            "PreconditionFailed");
+    }
+
+    return NGX_OK;
+
+unheeded:
+
+    return ngx_http_runcoach_store_fail(r, NGX_HTTP_NOT_IMPLEMENTED,
+                                        "NotImplemented");
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_digests(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_runcoach_store_digest(r, "x-amz-checksum-sha256",
+                                        put->want_sha256,
+                                        sizeof(put->want_sha256));
+    if (rc == NGX_OK) {
+        put->has_sha256 = 1;
+
+    } else if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    rc = ngx_http_runcoach_store_digest(r, "content-md5", put->want_md5,
+                                        sizeof(put->want_md5));
+    if (rc == NGX_OK) {
+        put->has_md5 = 1;
+
+    } else if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    return NGX_OK;
+}
+
+
+/* NGX_DECLINED: nothing is said */
+
+static ngx_int_t
+ngx_http_runcoach_store_digest(ngx_http_request_t *r, const char *name,
+    u_char *digest, size_t size)
+{
+    u_char            buf[runcoach_base64_decoded_max(64)];
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *found;
+
+    found = NULL;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len != ngx_strlen(name)
+                || ngx_strncmp(h[i].lowcase_key, name, h[i].key.len) != 0)
+            {
+                continue;
+            }
+
+            if (found != NULL || h[i].value.len > 64
+                || runcoach_base64_decode_any(buf, h[i].value.data,
+                                              h[i].value.len)
+                   != (ssize_t) size)
+            {
+                return ngx_http_runcoach_store_fail(r, NGX_HTTP_BAD_REQUEST,
+                                                    "InvalidDigest");
+            }
+
+            found = &h[i];
+            ngx_memcpy(digest, buf, size);
+        }
+    }
+
+    return found != NULL ? NGX_OK : NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    size_t                          n;
+    ngx_buf_t                      *b;
+    ngx_chain_t                    *cl;
+    ngx_http_runcoach_store_put_t  *put;
+
+    put = ngx_http_get_module_ctx(r, ngx_http_runcoach_store_module);
+
+    for (cl = put != NULL ? in : NULL; cl; cl = cl->next) {
+        b = cl->buf;
+        n = b->last - b->pos;
+
+        put->size += n;
+
+        if ((put->has_sha256 && !SHA256_Update(&put->sha256, b->pos, n))
+            || (put->has_md5 && !MD5_Update(&put->md5, b->pos, n)))
+        {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    return ngx_http_next_request_body_filter(r, in);
+}
+
+
+static void
+ngx_http_runcoach_store_put_handler(ngx_http_request_t *r)
+{
+    ngx_http_finalize_request(r, ngx_http_runcoach_store_received(r));
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_received(ngx_http_request_t *r)
+{
+    size_t                          root;
+    ngx_int_t                       rc;
+    ngx_str_t                       path;
+    ngx_file_info_t                 fi;
+    ngx_http_runcoach_store_put_t  *put;
+
+    put = ngx_http_get_module_ctx(r, ngx_http_runcoach_store_module);
+
+    if (r->request_body == NULL || r->request_body->temp_file == NULL
+        || ngx_http_map_uri_to_path(r, &path, &root, 0) == NULL)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    path.len = ngx_strlen(path.data);
+
+    rc = ngx_http_runcoach_store_is_intact(r, put);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (fsync(r->request_body->temp_file->file.fd) == -1) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
+                      "could not sync an object");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    /* an object cannot be the directory of another one */
+
+    if (ngx_file_info(path.data, &fi) == NGX_FILE_ERROR
+        ? ngx_errno == NGX_ENOTDIR : ngx_is_dir(&fi))
+    {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_CONFLICT,
+                                            "InvalidRequest");
+    }
+
+    rc = put->create ? ngx_http_runcoach_store_create(r, &path)
+                     : ngx_http_runcoach_store_replace(r, &path);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_http_runcoach_store_sync(r, &path) != NGX_OK
+        || ngx_file_info(path.data, &fi) == NGX_FILE_ERROR
+        || ngx_http_runcoach_store_etag(r, &fi) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    /* the conditions were those of the PUT, not of its answer */
+
+    r->disable_not_modified = 1;
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = 0;
-    ngx_http_clear_location(r);
+    r->header_only = 1;
 
-    if (ngx_http_map_uri_to_path(r, &path, &root, 0) != NULL
-        && ngx_file_info(path.data, &fi) != NGX_FILE_ERROR
-        && ngx_http_runcoach_store_etag(r, &fi) != NGX_OK)
+    return ngx_http_send_header(r);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_is_intact(ngx_http_request_t *r,
+    ngx_http_runcoach_store_put_t *put)
+{
+    u_char  sha256[SHA256_DIGEST_LENGTH], md5[MD5_DIGEST_LENGTH];
+
+    if (put->size != r->headers_in.content_length_n) {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_BAD_REQUEST,
+                                            "IncompleteBody");
+    }
+
+    if (!SHA256_Final(sha256, &put->sha256) || !MD5_Final(md5, &put->md5)) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if ((put->has_sha256
+         && CRYPTO_memcmp(sha256, put->want_sha256, sizeof(sha256)) != 0)
+        || (put->has_md5
+            && CRYPTO_memcmp(md5, put->want_md5, sizeof(md5)) != 0))
     {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_BAD_REQUEST,
+                                            "BadDigest");
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * A link, unlike a rename, fails if the name is taken: of two that come at
+ * once one gets it, whichever worker they are in.
+ */
+
+static ngx_int_t
+ngx_http_runcoach_store_create(ngx_http_request_t *r, ngx_str_t *path)
+{
+    u_char           *from, *copy;
+    ngx_int_t         rc;
+    ngx_copy_file_t   cf;
+
+    from = r->request_body->temp_file->file.name.data;
+
+    (void) ngx_change_file_access(from, NGX_HTTP_RUNCOACH_STORE_ACCESS);
+
+    rc = ngx_http_runcoach_store_link(r, from, path);
+
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
+    /* the temporary file is on another file system */
+
+    copy = ngx_pnalloc(r->pool, path->len + 1 + 2 * NGX_INT64_LEN + 1);
+    if (copy == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_sprintf(copy, "%V.%P.%uA%Z", path, ngx_pid, r->connection->number);
+
+    cf.size = -1;
+    cf.buf_size = 0;
+    cf.access = NGX_HTTP_RUNCOACH_STORE_ACCESS;
+    cf.time = -1;
+    cf.log = r->connection->log;
+
+    if (ngx_copy_file(from, copy, &cf) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_runcoach_store_link(r, copy, path);
+
+    (void) ngx_delete_file(copy);
+
+    return rc == NGX_DECLINED ? NGX_HTTP_INTERNAL_SERVER_ERROR : rc;
+}
+
+
+/* NGX_DECLINED: not on one file system */
+
+static ngx_int_t
+ngx_http_runcoach_store_link(ngx_http_request_t *r, u_char *from,
+    ngx_str_t *path)
+{
+    ngx_err_t  err;
+
+    if (link((char *) from, (char *) path->data) == 0) {
+        return NGX_OK;
+    }
+
+    err = ngx_errno;
+
+    if (err == NGX_ENOENT) {
+        err = ngx_create_full_path(path->data,
+                            ngx_dir_access(NGX_HTTP_RUNCOACH_STORE_ACCESS));
+
+        if (err == 0 || err == NGX_EEXIST) {
+            err = 0;
+
+            if (link((char *) from, (char *) path->data) == -1) {
+                err = ngx_errno;
+            }
+        }
+
+        if (err == 0) {
+            return NGX_OK;
+        }
+    }
+
+    if (err == NGX_EEXIST) {
+        return ngx_http_runcoach_store_fail(r, NGX_HTTP_PRECONDITION_FAILED,
+                                            "PreconditionFailed");
+    }
+
+    if (err == NGX_EXDEV) {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_error(NGX_LOG_CRIT, r->connection->log, err,
+                  "link(\"%s\") to \"%V\" failed", from, path);
+
+    return NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_store_replace(ngx_http_request_t *r, ngx_str_t *path)
+{
+    ngx_ext_rename_file_t  ext;
+
+    ext.access = NGX_HTTP_RUNCOACH_STORE_ACCESS;
+    ext.path_access = NGX_HTTP_RUNCOACH_STORE_ACCESS;
+    ext.time = -1;
+    ext.create_path = 1;
+    ext.delete_file = 1;
+    ext.log = r->connection->log;
+
+    return ngx_ext_rename_file(&r->request_body->temp_file->file.name, path,
+                               &ext)
+           == NGX_OK ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+/* what is acknowledged stays, even if the machine goes down the next moment */
+
+static ngx_int_t
+ngx_http_runcoach_store_sync(ngx_http_request_t *r, ngx_str_t *path)
+{
+    u_char     *p;
+    ngx_fd_t    fd;
+    ngx_int_t   rc;
+    ngx_str_t   dir;
+
+    for (p = path->data + path->len; *p != '/'; p--) { /* void */ }
+
+    dir.len = p - path->data;
+    dir.data = ngx_pnalloc(r->pool, dir.len + 1);
+    if (dir.data == NULL) {
         return NGX_ERROR;
     }
 
-    return ngx_http_next_header_filter(r);
+    ngx_cpystrn(dir.data, path->data, dir.len + 1);
+
+    fd = ngx_open_file(dir.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    rc = (fd != NGX_INVALID_FILE && fsync(fd) == 0) ? NGX_OK : NGX_ERROR;
+
+    if (rc != NGX_OK) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
+                      "could not sync \"%V\"", &dir);
+    }
+
+    if (fd != NGX_INVALID_FILE) {
+        (void) ngx_close_file(fd);
+    }
+
+    return rc;
 }
 
 
@@ -476,16 +1074,53 @@ static ngx_int_t
 ngx_http_runcoach_store_error_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
+    ngx_uint_t                      i, status;
     ngx_http_runcoach_store_ctx_t  *ctx;
+
+    static const struct {
+        ngx_uint_t   status;
+        const char  *error;
+    } codes[] = {
+        { NGX_HTTP_BAD_REQUEST, "InvalidRequest" },
+        { NGX_HTTP_FORBIDDEN, "AccessDenied" },
+        { NGX_HTTP_NOT_FOUND, "NoSuchKey" },
+        { NGX_HTTP_NOT_ALLOWED, "MethodNotAllowed" },
+        { NGX_HTTP_CONFLICT, "InvalidRequest" },
+        { NGX_HTTP_LENGTH_REQUIRED, "MissingContentLength" },
+        { NGX_HTTP_PRECONDITION_FAILED, "PreconditionFailed" },
+        { NGX_HTTP_REQUEST_ENTITY_TOO_LARGE, "EntityTooLarge" },
+        { NGX_HTTP_UNSUPPORTED_MEDIA_TYPE, "InvalidRequest" },
+        { NGX_HTTP_RANGE_NOT_SATISFIABLE, "InvalidRange" },
+        { NGX_HTTP_INTERNAL_SERVER_ERROR, "InternalError" },
+        { NGX_HTTP_NOT_IMPLEMENTED, "NotImplemented" },
+        { NGX_HTTP_SERVICE_UNAVAILABLE, "ServiceUnavailable" },
+        { 0, NULL }
+    };
 
     ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_store_module,
                                     ngx_http_runcoach_store_cleanup);
-    if (ctx == NULL) {
+    if (ctx != NULL) {
+        return ngx_http_runcoach_set_variable(v, (u_char *) ctx->error,
+                                              ngx_strlen(ctx->error));
+    }
+
+    /* what nginx itself has refused */
+
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    for (i = 0; codes[i].error != NULL; i++) {
+
+        if (codes[i].status == status) {
+            break;
+        }
+    }
+
+    if (codes[i].error == NULL) {
         return ngx_http_runcoach_set_variable(v, NULL, 0);
     }
 
-    return ngx_http_runcoach_set_variable(v, (u_char *) ctx->error,
-                                          ngx_strlen(ctx->error));
+    return ngx_http_runcoach_set_variable(v, (u_char *) codes[i].error,
+                                          ngx_strlen(codes[i].error));
 }
 
 
@@ -569,7 +1204,8 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     char                       *rv;
     ngx_str_t                  *value, region, endpoint, account, bucket,
-                                access_key, secret_key, token;
+                                access_key, secret_key, token, style,
+                                jurisdiction;
     const char                 *missing;
     ngx_http_runcoach_store_t  *store;
 
@@ -581,6 +1217,8 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         { "secret_key", &secret_key },
         { "session_token", &token },
         { "region", &region },
+        { "style", &style },
+        { "jurisdiction", &jurisdiction },
         { NULL, NULL }
     };
 
@@ -607,21 +1245,13 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_null(&secret_key);
     ngx_str_null(&token);
     ngx_str_set(&region, "auto");
+    ngx_str_set(&style, "path");
+    ngx_str_null(&jurisdiction);
 
     rv = ngx_http_runcoach_params(cf, 2, known);
 
     if (rv != NGX_CONF_OK) {
         return rv;
-    }
-
-    if (endpoint.len == 0 && account.len == 0 && access_key.len == 0
-        && secret_key.len == 0)
-    {
-        ngx_conf_log_error(NGX_LOG_NOTICE, cf, 0,
-                           "runcoach_store \"%V\" is off: neither endpoint=, "
-                           "account=, access_key= nor secret_key= is set",
-                           &value[1]);
-        return NGX_CONF_OK;
     }
 
     missing = (endpoint.len == 0 && account.len == 0) ? "endpoint= or account="
@@ -630,42 +1260,31 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
               : NULL;
 
     if (missing != NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "runcoach_store \"%V\" has no %s: it must be set "
-                           "when the others are", &value[1], missing);
-        return NGX_CONF_ERROR;
+        return ngx_http_runcoach_store_missing(cf, &value[1], missing,
+                                               endpoint.len + account.len
+                                               + access_key.len
+                                               + secret_key.len);
     }
 
-    if (endpoint.len == 0) {
+    rv = ngx_http_runcoach_store_account(cf, &store->name, &endpoint, &account,
+                                         &jurisdiction);
 
-        if (ngx_http_runcoach_store_valid_name(&account) != NGX_OK) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid account \"%V\" in runcoach_store "
-                               "\"%V\", must be the account's id, like "
-                               "0123456789abcdef or 0123456789abcdef.eu",
-                               &account, &value[1]);
-            return NGX_CONF_ERROR;
-        }
-
-        endpoint.len = sizeof("https://.r2.cloudflarestorage.com") - 1
-                       + account.len;
-        endpoint.data = ngx_pnalloc(cf->pool, endpoint.len);
-        if (endpoint.data == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_sprintf(endpoint.data, "https://%V.r2.cloudflarestorage.com",
-                    &account);
+    if (rv == NGX_CONF_OK) {
+        rv = ngx_http_runcoach_store_endpoint(cf, store, &endpoint, &bucket);
     }
 
-    rv = ngx_http_runcoach_store_endpoint(cf, store, &endpoint, &bucket);
+    if (rv == NGX_CONF_OK) {
+        rv = ngx_http_runcoach_store_style(cf, store, &style, &bucket);
+    }
 
     if (rv != NGX_CONF_OK) {
         return rv;
     }
 
     store->day = ngx_pcalloc(cf->pool, sizeof(runcoach_sigv4_day_key_t));
-    if (store->day == NULL) {
+    store->verified = ngx_pcalloc(cf->pool, sizeof(runcoach_sigv4_day_key_t));
+
+    if (store->day == NULL || store->verified == NULL) {
         return NGX_CONF_ERROR;
     }
 
@@ -678,6 +1297,129 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     store->cred.region.data = region.data;
     store->cred.region.len = region.len;
     store->on = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+/* with nothing set a store is off; with a part of it, that is a mistake */
+
+static char *
+ngx_http_runcoach_store_missing(ngx_conf_t *cf, ngx_str_t *name,
+    const char *missing, size_t set)
+{
+    if (set == 0) {
+        ngx_conf_log_error(NGX_LOG_NOTICE, cf, 0,
+                           "runcoach_store \"%V\" is off: neither endpoint=, "
+                           "account=, access_key= nor secret_key= is set",
+                           name);
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "runcoach_store \"%V\" has no %s: it must be set when "
+                       "the others are", name, missing);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* an account of R2, in a jurisdiction or not, gives the endpoint */
+
+static char *
+ngx_http_runcoach_store_account(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *endpoint, ngx_str_t *account, ngx_str_t *jurisdiction)
+{
+    if (jurisdiction->len != 0
+        && !ngx_http_runcoach_names_eq(jurisdiction, "eu")
+        && !ngx_http_runcoach_names_eq(jurisdiction, "fedramp")
+        && !ngx_http_runcoach_names_eq(jurisdiction, "us"))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid jurisdiction \"%V\" in runcoach_store "
+                           "\"%V\", must be eu, fedramp or us",
+                           jurisdiction, name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (endpoint->len != 0) {
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_runcoach_store_valid_name(account) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid account \"%V\" in runcoach_store \"%V\", "
+                           "must be the account's id, like 0123456789abcdef "
+                           "or 0123456789abcdef.eu", account, name);
+        return NGX_CONF_ERROR;
+    }
+
+    endpoint->data = ngx_pnalloc(cf->pool,
+                                 sizeof("https://..r2.cloudflarestorage.com")
+                                 + account->len + jurisdiction->len);
+    if (endpoint->data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    endpoint->len = ngx_sprintf(endpoint->data,
+                                "https://%V%s%V.r2.cloudflarestorage.com",
+                                account, jurisdiction->len != 0 ? "." : "",
+                                jurisdiction)
+                    - endpoint->data;
+
+    return NGX_CONF_OK;
+}
+
+
+/* path: https://host/bucket/key; virtual: https://bucket.host/key */
+
+static char *
+ngx_http_runcoach_store_style(ngx_conf_t *cf, ngx_http_runcoach_store_t *store,
+    ngx_str_t *style, ngx_str_t *bucket)
+{
+    u_char  *p;
+
+    if (ngx_http_runcoach_names_eq(style, "path")) {
+        return NGX_CONF_OK;
+    }
+
+    if (!ngx_http_runcoach_names_eq(style, "virtual")) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid style \"%V\" in runcoach_store \"%V\", "
+                           "must be path or virtual", style, &store->name);
+        return NGX_CONF_ERROR;
+    }
+
+    /* the certificate of a store is for one label before its name */
+
+    if (ngx_strlchr(bucket->data, bucket->data + bucket->len, '.') != NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "bucket \"%V\" in runcoach_store \"%V\" has a dot, "
+                           "which needs style=path", bucket, &store->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (store->host.data[0] == '['
+        || ngx_inet_addr((u_char *) store->host.data, store->host.len)
+           != INADDR_NONE)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the endpoint of runcoach_store \"%V\" is an "
+                           "address, which needs style=path", &store->name);
+        return NGX_CONF_ERROR;
+    }
+
+    p = ngx_pnalloc(cf->pool, bucket->len + 1 + store->host.len);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memcpy(ngx_sprintf(p, "%V.", bucket), store->host.data,
+               store->host.len);
+
+    store->host.data = p;
+    store->host.len += bucket->len + 1;
+    store->base.len -= bucket->len + 1;
 
     return NGX_CONF_OK;
 }
@@ -863,8 +1605,8 @@ ngx_http_runcoach_store_init(ngx_conf_t *cf)
 
     *h = ngx_http_runcoach_store_access;
 
-    ngx_http_next_header_filter = ngx_http_top_header_filter;
-    ngx_http_top_header_filter = ngx_http_runcoach_store_header_filter;
+    ngx_http_next_request_body_filter = ngx_http_top_request_body_filter;
+    ngx_http_top_request_body_filter = ngx_http_runcoach_store_body_filter;
 
     return NGX_OK;
 }

@@ -91,6 +91,7 @@ struct ngx_runcoach_redis_s {
     ngx_msec_t                    timeout;
     ngx_msec_t                    deadline;    /* to be greeted */
     ngx_msec_t                    since;       /* of the trouble */
+    ngx_msec_t                    looked;      /* while others are down */
     ngx_uint_t                    failures;
     const char                   *reason;      /* the last one logged */
     const char                   *refused;
@@ -174,7 +175,7 @@ static void ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
 static void ngx_runcoach_redis_tell(ngx_runcoach_redis_t *rd,
     ngx_msec_t until);
 static ngx_uint_t ngx_runcoach_redis_may_look(ngx_runcoach_redis_t *rd);
-static ngx_atomic_int_t ngx_runcoach_redis_pause(ngx_runcoach_redis_t *rd);
+static ngx_uint_t ngx_runcoach_redis_pauses(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_leave(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_close_peer(ngx_runcoach_redis_t *rd);
@@ -442,9 +443,13 @@ ngx_runcoach_redis_ready(ngx_runcoach_redis_t *rd)
         return 1;
     }
 
+    if (rd->state == NGX_RUNCOACH_REDIS_UP) {
+        return !ngx_runcoach_redis_pauses(rd);
+    }
+
     since = (ngx_atomic_int_t) (ngx_current_msec - rd->shared->probe);
 
-    return since >= ngx_runcoach_redis_pause(rd);
+    return since >= 0;
 }
 
 
@@ -1547,9 +1552,21 @@ ngx_runcoach_redis_may_look(ngx_runcoach_redis_t *rd)
     ngx_atomic_uint_t  probe, now;
 
     now = ngx_current_msec;
+
+    if (rd->state == NGX_RUNCOACH_REDIS_UP) {
+
+        if (ngx_runcoach_redis_pauses(rd)) {
+            return 0;
+        }
+
+        rd->looked = now;
+
+        return 1;
+    }
+
     probe = rd->shared->probe;
 
-    if ((ngx_atomic_int_t) (now - probe) < ngx_runcoach_redis_pause(rd)) {
+    if ((ngx_atomic_int_t) (now - probe) < 0) {
         return 0;
     }
 
@@ -1559,13 +1576,21 @@ ngx_runcoach_redis_may_look(ngx_runcoach_redis_t *rd)
 }
 
 
-/* a connection that is up looks by a request, which has to wait */
+/*
+ * A connection that is up looks by a request, which has to wait; once a second,
+ * whoever else looks.
+ */
 
-static ngx_atomic_int_t
-ngx_runcoach_redis_pause(ngx_runcoach_redis_t *rd)
+static ngx_uint_t
+ngx_runcoach_redis_pauses(ngx_runcoach_redis_t *rd)
 {
-    return (rd->state == NGX_RUNCOACH_REDIS_UP) ? NGX_RUNCOACH_REDIS_CONNECT
-                                                : 0;
+    ngx_msec_int_t  down, looked;
+
+    down = (ngx_msec_int_t) (ngx_current_msec - rd->shared->down);
+    looked = (ngx_msec_int_t) (ngx_current_msec - rd->looked);
+
+    return down < NGX_RUNCOACH_REDIS_CONNECT
+           || looked < NGX_RUNCOACH_REDIS_CONNECT;
 }
 
 
@@ -1610,7 +1635,11 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
 
     rd->failures++;
 
-    if (down) {
+    /* one that cannot connect is no news either while others are answered */
+
+    if (down && rd->shared != NULL
+        && ngx_current_msec - rd->shared->heard >= rd->timeout)
+    {
         ngx_runcoach_redis_tell(rd, ngx_current_msec + delay);
     }
 

@@ -1,4 +1,6 @@
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -7,7 +9,14 @@
 
 
 static clerk_rc_e clerk_load(json_t **root, const u_char *json, size_t n,
-    const char **reason);
+    unsigned *mended, const char **reason);
+static json_t *clerk_load_mended(const u_char *json, size_t n,
+    json_error_t *error);
+static u_char *clerk_mend_string(u_char *p, u_char *end);
+static u_char *clerk_mend_escape(u_char *p, u_char *end);
+static u_char *clerk_mend_number(u_char *p, u_char *end);
+static u_char *clerk_mend_deep(u_char *p, u_char *end);
+static long clerk_hex(const u_char *p, const u_char *end);
 static clerk_rc_e clerk_envelope(clerk_event_t *ev, const json_t *root,
     const char **reason);
 static clerk_rc_e clerk_user(clerk_event_t *ev, const json_t *data,
@@ -27,15 +36,17 @@ clerk_event_parse(clerk_event_t *ev, const u_char *json, size_t n,
     const char **reason)
 {
     json_t      *root, *data;
+    unsigned     mended;
     clerk_rc_e   rc;
 
     memset(ev, 0, sizeof(clerk_event_t));
 
-    rc = clerk_load(&root, json, n, reason);
+    rc = clerk_load(&root, json, n, &mended, reason);
     if (rc != CLERK_OK) {
         return rc;
     }
 
+    ev->mended = mended;
     data = json_object_get(root, "data");
 
     rc = clerk_envelope(ev, root, reason);
@@ -67,6 +78,36 @@ done:
 }
 
 
+clerk_rc_e
+clerk_user_parse(clerk_event_t *ev, const u_char *json, size_t n,
+    const char **reason)
+{
+    json_t      *root;
+    unsigned     mended;
+    clerk_rc_e   rc;
+
+    memset(ev, 0, sizeof(clerk_event_t));
+
+    rc = clerk_load(&root, json, n, &mended, reason);
+    if (rc != CLERK_OK) {
+        return rc;
+    }
+
+    ev->kind = CLERK_USER_UPDATED;
+    strcpy(ev->type, "user.updated");
+
+    rc = clerk_user(ev, root, reason);
+
+    json_decref(root);
+
+    if (rc != CLERK_OK) {
+        memset(ev, 0, sizeof(clerk_event_t));
+    }
+
+    return rc;
+}
+
+
 /*
  * People can put anything into metadata of their own, and it comes along with
  * their events.  So neither a "\u0000" nor a number that fits no integer may
@@ -74,10 +115,13 @@ done:
  */
 
 static clerk_rc_e
-clerk_load(json_t **root, const u_char *json, size_t n, const char **reason)
+clerk_load(json_t **root, const u_char *json, size_t n, unsigned *mended,
+    const char **reason)
 {
     size_t        flags;
     json_error_t  error;
+
+    *mended = 0;
 
     if (n > CLERK_MAX_BODY) {
         *reason = "event is too large";
@@ -96,6 +140,11 @@ clerk_load(json_t **root, const u_char *json, size_t n, const char **reason)
         *root = json_loadb((const char *) json, n, flags, &error);
     }
 
+    if (*root == NULL && json_error_code(&error) != json_error_out_of_memory) {
+        *mended = 1;
+        *root = clerk_load_mended(json, n, &error);
+    }
+
     if (*root == NULL && json_error_code(&error) == json_error_out_of_memory) {
         *reason = "no memory to parse the event";
         return CLERK_NO_MEMORY;
@@ -110,6 +159,207 @@ clerk_load(json_t **root, const u_char *json, size_t n, const char **reason)
     }
 
     return CLERK_OK;
+}
+
+
+static json_t *
+clerk_load_mended(const u_char *json, size_t n, json_error_t *error)
+{
+    json_t  *root;
+    u_char  *copy;
+
+    copy = malloc(n + 1);
+    if (copy == NULL) {
+        return NULL;
+    }
+
+    memcpy(copy, json, n);
+    clerk_mend(copy, n);
+
+    root = json_loadb((const char *) copy, n,
+                      JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
+    free(copy);
+
+    return root;
+}
+
+
+void
+clerk_mend(u_char *json, size_t n)
+{
+    u_char    *p, *end;
+    unsigned   depth;
+
+    p = json;
+    end = json + n;
+    depth = 0;
+
+    while (p < end) {
+
+        if (*p == '"') {
+            p = clerk_mend_string(p + 1, end);
+
+        } else if (*p == '{' || *p == '[') {
+
+            if (depth == CLERK_MAX_DEPTH) {
+                p = clerk_mend_deep(p, end);
+
+            } else {
+                depth++;
+                p++;
+            }
+
+        } else if (*p == '}' || *p == ']') {
+            depth -= (depth > 0);
+            p++;
+
+        } else if (*p == '-' || (*p >= '0' && *p <= '9')) {
+            p = clerk_mend_number(p, end);
+
+        } else {
+            p++;
+        }
+    }
+}
+
+
+/* from behind the first quotation mark to behind the last */
+
+static u_char *
+clerk_mend_string(u_char *p, u_char *end)
+{
+    while (p < end && *p != '"') {
+
+        p = (*p == '\\') ? clerk_mend_escape(p, end) : p + 1;
+    }
+
+    return (p < end) ? p + 1 : end;
+}
+
+
+static u_char *
+clerk_mend_escape(u_char *p, u_char *end)
+{
+    long  code, low;
+
+    if (end - p < 6 || p[1] != 'u') {
+        return (end - p < 2) ? end : p + 2;
+    }
+
+    code = clerk_hex(p + 2, end);
+
+    if (code < 0xd800 || code > 0xdfff) {
+        return p + 2;
+    }
+
+    if (code < 0xdc00 && end - p >= 12 && p[6] == '\\' && p[7] == 'u') {
+        low = clerk_hex(p + 8, end);
+
+        if (low >= 0xdc00 && low <= 0xdfff) {
+            return p + 12;
+        }
+    }
+
+    memcpy(p + 2, "fffd", 4);
+
+    return p + 6;
+}
+
+
+static u_char *
+clerk_mend_number(u_char *p, u_char *end)
+{
+    char     text[512];
+    size_t   n;
+    double   value;
+    u_char  *last;
+
+    for (last = p; last < end && *last != '\0'
+                   && strchr("+-.0123456789Ee", *last) != NULL; last++)
+    {
+        /* void */
+    }
+
+    n = last - p;
+
+    /* one of so many digits is beyond anything but in jest */
+
+    value = HUGE_VAL;
+
+    if (n < sizeof(text)) {
+        memcpy(text, p, n);
+        text[n] = '\0';
+        value = strtod(text, NULL);
+    }
+
+    if (value == HUGE_VAL || value == -HUGE_VAL) {
+        memset(p, ' ', n);
+        *p = '0';
+    }
+
+    return last;
+}
+
+
+/* from a bracket to behind the one that closes it */
+
+static u_char *
+clerk_mend_deep(u_char *p, u_char *end)
+{
+    u_char    *first;
+    unsigned   depth;
+
+    first = p;
+    depth = 0;
+
+    do {
+        if (*p == '"') {
+            p = clerk_mend_string(p + 1, end);
+            continue;
+        }
+
+        if (*p == '{' || *p == '[') {
+            depth++;
+
+        } else if (*p == '}' || *p == ']') {
+            depth--;
+        }
+
+        p++;
+
+    } while (p < end && depth != 0);
+
+    memset(first, ' ', p - first);
+    *first = '0';
+
+    return p;
+}
+
+
+static long
+clerk_hex(const u_char *p, const u_char *end)
+{
+    long    code;
+    size_t  i;
+    u_char  ch;
+
+    code = 0;
+
+    for (i = 0; i < 4 && p + i < end; i++) {
+        ch = p[i] | 0x20;
+
+        if (p[i] >= '0' && p[i] <= '9') {
+            code = code * 16 + (p[i] - '0');
+
+        } else if (ch >= 'a' && ch <= 'f') {
+            code = code * 16 + (ch - 'a' + 10);
+
+        } else {
+            return -1;
+        }
+    }
+
+    return (i == 4) ? code : -1;
 }
 
 

@@ -39,6 +39,7 @@ typedef struct {
     int64_t           event_ms;
 
     unsigned          email_verified;  /* 0 or 1 */
+    unsigned          mended;          /* 0, or 1: see clerk_mend() */
 
     /* NUL-terminated UTF-8 without control characters, empty if absent */
     char              type[CLERK_MAX_TYPE + 1];
@@ -80,6 +81,27 @@ typedef enum {
  */
 
 clerk_rc_e clerk_event_parse(clerk_event_t *ev, const u_char *json, size_t n,
+    const char **reason);
+
+
+/*
+ * Replaces in a text, at the same length, what JSON allows and not every reader
+ * does: lone surrogates become U+FFFD, numbers beyond a double 0, and so does
+ * what is nested deeper than CLERK_MAX_DEPTH.  An event whose text needs that
+ * to be read is marked as mended.
+ */
+
+#define CLERK_MAX_DEPTH  1000
+
+void clerk_mend(u_char *json, size_t n);
+
+
+/*
+ * Reads a user as Clerk's API tells about one, which is what an event has as
+ * data: the result is that of a user.updated.
+ */
+
+clerk_rc_e clerk_user_parse(clerk_event_t *ev, const u_char *json, size_t n,
     const char **reason);
 
 

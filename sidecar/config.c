@@ -42,6 +42,12 @@ static const char *config_set_redis(config_t *cf, const config_var_t *var,
     const char *value);
 static const char *config_set_secrets(config_t *cf, const config_var_t *var,
     const char *value);
+static const char *config_set_token(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_api(config_t *cf, const config_var_t *var,
+    const char *value);
+static const char *config_set_queue(config_t *cf, const config_var_t *var,
+    const char *value);
 static int config_listen(config_t *cf, char *error, size_t size);
 static int config_database(config_t *cf, char *error, size_t size);
 static int config_store(config_t *cf, char *error, size_t size);
@@ -89,6 +95,10 @@ static const config_var_t  config_vars[] = {
       config_set_number, offsetof(config_t, sweep), 1, 86400,
       "seconds between looks for jobs that nobody announced" },
 
+    { "SIDECAR_UPLOAD_GRACE", { NULL, NULL }, "300",
+      config_set_number, offsetof(config_t, upload_grace), 0, 86400,
+      "seconds from a URL's end to the look for what was uploaded" },
+
     { "DATABASE_URL", { NULL, NULL }, NULL,
       config_set_string, offsetof(config_t, database_url), 0, 0,
       "postgresql://user:password@host/name" },
@@ -101,9 +111,45 @@ static const config_var_t  config_vars[] = {
       config_set_redis, offsetof(config_t, redis_url), 0, 0,
       "redis://, rediss:// or unix:" },
 
+    { "QUEUE_MODE", { NULL, NULL }, "internal",
+      config_set_queue, offsetof(config_t, queue_mode), 0, 0,
+      "who analyzes: internal, arq (the application's worker) or both" },
+
+    { "ARQ_QUEUE", { NULL, NULL }, "arq:queue",
+      config_set_string, offsetof(config_t, arq_queue), 0, 0,
+      "the queue of that worker" },
+
     { "CLERK_WEBHOOK_SECRET", { "CLERK_WEBHOOK_SIGNING_SECRET", NULL }, NULL,
       config_set_secrets, offsetof(config_t, webhook_secret), 0, 0,
       "one or several whsec_..., separated by commas" },
+
+    { "CLERK_PUBLISHABLE_KEY", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, clerk_key), 0, 0,
+      "pk_...: for the doctor; the edge reads it" },
+
+    { "CLERK_ISSUER", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, clerk_issuer), 0, 0,
+      "the same" },
+
+    { "CLERK_JWKS_URL", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, clerk_jwks), 0, 0,
+      "the same" },
+
+    { "CLERK_JWT_KEY", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, clerk_pem), 0, 0,
+      "the same" },
+
+    { "CORS_ORIGINS", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, cors_origins), 0, 0,
+      "the same" },
+
+    { "CLERK_SECRET_KEY", { NULL, NULL }, NULL,
+      config_set_token, offsetof(config_t, clerk_secret), 0, 0,
+      "sk_...: Clerk is asked about users not met before" },
+
+    { "CLERK_API_URL", { NULL, NULL }, "https://api.clerk.com",
+      config_set_api, offsetof(config_t, clerk_api_url), 0, 0,
+      "where Clerk is asked" },
 
     { "R2_ENDPOINT_URL", { NULL, NULL }, NULL,
       config_set_string, offsetof(config_t, store_endpoint), 0, 0,
@@ -133,6 +179,14 @@ static const config_var_t  config_vars[] = {
       config_set_number, offsetof(config_t, max_file_size), 1, 1073741824,
       "bytes of the largest upload" },
 
+    { "WEBHOOK_PAYLOAD_DAYS", { NULL, NULL }, "30",
+      config_set_number, offsetof(config_t, payload_days), 0, 3650,
+      "days for which the bodies of events are kept, to be replayed" },
+
+    { "USER_FILES_GRACE", { NULL, NULL }, "7",
+      config_set_number, offsetof(config_t, user_files_grace), -1, 3650,
+      "days from a user's deletion to that of their files; -1: kept" },
+
     { NULL, { NULL, NULL }, NULL, NULL, 0, 0, 0, NULL }
 };
 
@@ -157,6 +211,12 @@ config_load(config_t *cf, config_getenv_pt get, char *error, size_t size)
             snprintf(error, size, "%s %s", name, text);
             return -1;
         }
+    }
+
+    if (cf->queue_mode != QUEUE_INTERNAL && cf->redis_url == NULL) {
+        snprintf(error, size, "QUEUE_MODE needs REDIS_URL: arq's queue is in "
+                 "Redis");
+        return -1;
     }
 
     if (config_listen(cf, error, size) != 0
@@ -313,6 +373,90 @@ config_set_secrets(config_t *cf, const config_var_t *var, const char *value)
     }
 
     cf->webhook_secret = value;
+
+    return NULL;
+}
+
+
+/* it goes into a header */
+
+static const char *
+config_set_token(config_t *cf, const config_var_t *var, const char *value)
+{
+    size_t  i, n;
+
+    n = strlen(value);
+
+    for (i = 0; i < n; i++) {
+        if (value[i] <= ' ' || value[i] == 0x7f) {
+            return "must be one word";
+        }
+    }
+
+    if (n > 400) {
+        return "must be of at most 400 bytes";
+    }
+
+    return config_set_string(cf, var, value);
+}
+
+
+/* a secret goes there */
+
+static const char *
+config_set_api(config_t *cf, const config_var_t *var, const char *value)
+{
+    size_t       n;
+    const char  *host;
+
+    static char  buf[512];
+
+    n = strlen(value);
+
+    if (n >= sizeof(buf) || strpbrk(value, "?#@ ") != NULL) {
+        return "must be https://host";
+    }
+
+    memcpy(buf, value, n + 1);
+
+    while (n > 0 && buf[n - 1] == '/') {
+        buf[--n] = '\0';
+    }
+
+    if (strncmp(buf, "https://", 8) == 0 && n > 8) {
+        return config_set_string(cf, var, buf);
+    }
+
+    host = buf + 7;
+
+    if (strncmp(buf, "http://", 7) != 0
+        || !url_private_host(host, strcspn(host, (*host == '[') ? "]" : ":/")
+                                   + (*host == '[')))
+    {
+        return "must be https://host, or http:// if the host is private";
+    }
+
+    return config_set_string(cf, var, buf);
+}
+
+
+static const char *
+config_set_queue(config_t *cf, const config_var_t *var, const char *value)
+{
+    (void) var;
+
+    if (strcmp(value, "internal") == 0) {
+        cf->queue_mode = QUEUE_INTERNAL;
+
+    } else if (strcmp(value, "arq") == 0) {
+        cf->queue_mode = QUEUE_ARQ;
+
+    } else if (strcmp(value, "both") == 0) {
+        cf->queue_mode = QUEUE_BOTH;
+
+    } else {
+        return "must be \"internal\", \"arq\" or \"both\"";
+    }
 
     return NULL;
 }

@@ -15,6 +15,13 @@
 #include "url.h"
 
 
+typedef enum {
+    QUEUE_INTERNAL = 0,              /* our worker analyzes */
+    QUEUE_ARQ,                       /* the application's does */
+    QUEUE_BOTH
+} queue_mode_e;
+
+
 typedef struct {
     const char     *home;
     const char     *listen;
@@ -28,8 +35,21 @@ typedef struct {
     const char     *redis_url;       /* NULL: none.  A secret */
     url_redis_t     redis;
 
+    queue_mode_e    queue_mode;
+    const char     *arq_queue;
+
     const char     *webhook_secret;  /* NULL: webhooks are not configured */
     svix_secrets_t  webhook_secrets;
+
+    /* what the edge reads; here for the doctor alone */
+    const char     *cors_origins;
+    const char     *clerk_key;
+    const char     *clerk_issuer;
+    const char     *clerk_jwks;
+    const char     *clerk_pem;
+
+    const char     *clerk_secret;    /* NULL: Clerk is not asked */
+    const char     *clerk_api_url;   /* without a slash at the end */
 
     const char     *store_endpoint;
     const char     *store_account;
@@ -41,11 +61,14 @@ typedef struct {
     url_store_t     store;
 
     long long       max_file_size;   /* bytes */
+    long long       user_files_grace;  /* days; -1: never */
+    long long       payload_days;    /* of events, until they are purged */
     long long       threads;         /* workers of serve */
     long long       queue;           /* requests that may wait for one */
     long long       statement;       /* seconds a statement may take */
     long long       lease;           /* seconds a job belongs to a worker */
     long long       sweep;           /* seconds between looks at the jobs */
+    long long       upload_grace;    /* seconds after the end of a URL */
 } config_t;
 
 

@@ -6,7 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "jobs.h"
+#include "announce.h"
+#include "arq.h"
 
 
 /* a sleeping worker takes one; more than these would only wake it in vain */
@@ -22,28 +23,56 @@
 
 #define JOBS_BLOCK    60
 
+/* activities of a deleted person in one transaction */
+
+#define JOBS_BATCH    "200"
+
 #define JOBS_PURGE    86400
+#define JOBS_KEEP     "30"       /* days, of what is settled */
 #define JOBS_REPORTS  5
 
 
-/* columns of edge_claim_job() */
+/* columns of edge_take_job() */
 
 enum {
     JOBS_ID = 0,
     JOBS_CLAIM,
     JOBS_KIND,
     JOBS_ATTEMPTS,
+    JOBS_USER,
     JOBS_ACTIVITY,
     JOBS_KEY,
     JOBS_ETAG,
-    JOBS_CHECKSUM
+    JOBS_CHECKSUM,
+    JOBS_ARGS
 };
+
+
+typedef job_rc_e (*jobs_handler_pt)(worker_t *w, const job_t *job,
+    job_result_t *result);
+
+
+typedef struct {
+    const char       *kind;
+    jobs_handler_pt   handler;
+    unsigned          object:1;     /* it is about an object in the store */
+} jobs_kind_t;
 
 
 static int jobs_init(worker_t *w, const config_t *cf);
 static void jobs_free(worker_t *w);
 static db_rc_e jobs_next(worker_t *w, const char *name, PGresult **claimed);
 static void jobs_do(worker_t *w, PGresult *claimed, int stop);
+static job_rc_e jobs_dispatch(worker_t *w, const job_t *job,
+    job_result_t *result);
+static job_rc_e jobs_analyze(worker_t *w, const job_t *job,
+    job_result_t *result);
+static db_rc_e jobs_relayed(worker_t *w, const job_t *job, const char *done,
+    PGresult **res);
+static job_rc_e jobs_delete_object(worker_t *w, const job_t *job,
+    job_result_t *result);
+static job_rc_e jobs_delete_user_files(worker_t *w, const job_t *job,
+    job_result_t *result);
 static void jobs_report(worker_t *w, const job_t *job, job_rc_e rc,
     job_result_t *result, int stop, char *outcome, size_t size);
 static long jobs_idle(worker_t *w);
@@ -55,8 +84,8 @@ static time_t jobs_now(void);
 
 
 static const char  jobs_claim_sql[] =
-    "SELECT job_id, claim, kind, attempts, activity_id, object_key,"
-    " object_etag, object_checksum FROM edge_claim_job($1, $2::integer)";
+    "SELECT job_id, claim, kind, attempts, user_id, activity_id, object_key,"
+    " object_etag, object_checksum, args FROM edge_take_job($1, $2::integer)";
 
 static const char  jobs_finish_sql[] =
     "SELECT edge_finish_job($1::bigint, $2::integer, $3, $4, $5::jsonb)";
@@ -64,11 +93,27 @@ static const char  jobs_finish_sql[] =
 static const char  jobs_fail_sql[] =
     "SELECT edge_fail_job($1::bigint, $2::integer, $3)";
 
+static const char  jobs_relay_sql[] =
+    "SELECT edge_relay_job($1::bigint, $2::integer, $3::boolean)";
+
 static const char  jobs_next_sql[] =
     "SELECT ceil(edge_next_job())";
 
 static const char  jobs_purge_sql[] =
-    "SELECT edge_purge()";
+    "SELECT jobs, payloads FROM edge_purge(" JOBS_KEEP ", $1::integer)";
+
+static const char  jobs_user_files_sql[] =
+    "SELECT outcome, removed, left_over"
+    " FROM edge_remove_user_files($1::integer, " JOBS_BATCH ")";
+
+
+static const jobs_kind_t  jobs_kinds[] = {
+    { "analyze", jobs_analyze, 1 },
+    { "check_upload", announce_check, 1 },
+    { "delete_object", jobs_delete_object, 1 },
+    { "delete_user_files", jobs_delete_user_files, 0 },
+    { NULL, NULL, 0 }
+};
 
 
 int
@@ -191,7 +236,7 @@ jobs_next(worker_t *w, const char *name, PGresult **claimed)
     params[0] = name;
     params[1] = lease;
 
-    return db_query(w->db, "claim_job", jobs_claim_sql, 2, params, claimed);
+    return db_query(w->db, "take_job", jobs_claim_sql, 2, params, claimed);
 }
 
 
@@ -207,44 +252,18 @@ jobs_do(worker_t *w, PGresult *claimed, int stop)
     job.id = db_value(claimed, JOBS_ID);
     job.claim = db_value(claimed, JOBS_CLAIM);
     job.kind = db_value(claimed, JOBS_KIND);
+    job.user = db_value(claimed, JOBS_USER);
     job.activity = db_value(claimed, JOBS_ACTIVITY);
     job.key = db_value(claimed, JOBS_KEY);
     job.etag = db_value(claimed, JOBS_ETAG);
     job.checksum = db_value(claimed, JOBS_CHECKSUM);
+    job.args = db_value(claimed, JOBS_ARGS);
 
     memset(&result, 0, sizeof(job_result_t));
 
     clock_gettime(CLOCK_MONOTONIC, &begin);
 
-    if (w->r2 == NULL) {
-        strcpy(result.error, "no store is configured");
-        rc = JOB_RETRY;
-
-    } else if (job.key == NULL) {
-        strcpy(result.error, "the job names no object");
-        rc = JOB_FAILED;
-
-    } else if (runcoach_sigv4_check_key((const u_char *) job.key,
-                                        strlen(job.key))
-               != RUNCOACH_SIGV4_OK)
-    {
-        strcpy(result.error, "the store can have no object of this key");
-        rc = JOB_FAILED;
-
-    } else if (strcmp(job.kind, "analyze") == 0) {
-        rc = analyze(w, &job, &result);
-
-    } else if (strcmp(job.kind, "delete_object") == 0) {
-        rc = (r2_delete(w->r2, job.key) == R2_OK) ? JOB_DONE : JOB_RETRY;
-
-        if (rc != JOB_DONE) {
-            strcpy(result.error, "the store did not remove the object");
-        }
-
-    } else {
-        strcpy(result.error, "a job of a kind this program does not know");
-        rc = JOB_RETRY;
-    }
+    rc = jobs_dispatch(w, &job, &result);
 
     jobs_report(w, &job, rc, &result, stop, outcome, sizeof(outcome));
 
@@ -262,6 +281,148 @@ jobs_do(worker_t *w, PGresult *claimed, int stop)
              result.error[0] == '\0' ? "-" : log_value(result.error));
 
     free(result.analysis);
+}
+
+
+static job_rc_e
+jobs_dispatch(worker_t *w, const job_t *job, job_result_t *result)
+{
+    const jobs_kind_t  *kind;
+
+    for (kind = jobs_kinds; kind->kind != NULL; kind++) {
+        if (strcmp(job->kind, kind->kind) == 0) {
+            break;
+        }
+    }
+
+    if (kind->kind == NULL) {
+        strcpy(result->error, "a job of a kind this program does not know");
+        return JOB_RETRY;
+    }
+
+    if (!kind->object) {
+        return kind->handler(w, job, result);
+    }
+
+    if (w->r2 == NULL) {
+        strcpy(result->error, "no store is configured");
+        return JOB_RETRY;
+    }
+
+    if (job->key == NULL) {
+        strcpy(result->error, "the job names no object");
+        return JOB_FAILED;
+    }
+
+    if (runcoach_sigv4_check_key((const u_char *) job->key, strlen(job->key))
+        != RUNCOACH_SIGV4_OK)
+    {
+        strcpy(result->error, "the store can have no object of this key");
+        return JOB_FAILED;
+    }
+
+    return kind->handler(w, job, result);
+}
+
+
+/* handed over first: what follows may take us down with it */
+
+static job_rc_e
+jobs_analyze(worker_t *w, const job_t *job, job_result_t *result)
+{
+    PGresult  *res;
+
+    if (w->cf->queue_mode == QUEUE_INTERNAL) {
+        return analyze(w, job, result);
+    }
+
+    if (job->args == NULL || strstr(job->args, "\"relayed\"") == NULL) {
+
+        if (arq_relay(w, job) != 0) {
+            strcpy(result->error, "redis did not take the job for arq");
+            return JOB_RETRY;
+        }
+
+        if (w->cf->queue_mode == QUEUE_BOTH
+            && jobs_relayed(w, job, "false", &res) == DB_OK)
+        {
+            PQclear(res);
+        }
+    }
+
+    if (w->cf->queue_mode == QUEUE_BOTH) {
+        return analyze(w, job, result);
+    }
+
+    result->relayed = 1;
+
+    return JOB_DONE;
+}
+
+
+static db_rc_e
+jobs_relayed(worker_t *w, const job_t *job, const char *done, PGresult **res)
+{
+    const char  *params[3];
+
+    params[0] = job->id;
+    params[1] = job->claim;
+    params[2] = done;
+
+    return db_query(w->db, "relay_job", jobs_relay_sql, 3, params, res);
+}
+
+
+static job_rc_e
+jobs_delete_object(worker_t *w, const job_t *job, job_result_t *result)
+{
+    if (r2_delete(w->r2, job->key) == R2_OK) {
+        return JOB_DONE;
+    }
+
+    strcpy(result->error, "the store did not remove the object");
+
+    return JOB_RETRY;
+}
+
+
+/* each round is a transaction: what has begun goes on where it broke off */
+
+static job_rc_e
+jobs_delete_user_files(worker_t *w, const job_t *job, job_result_t *result)
+{
+    int        more;
+    long       removed;
+    PGresult  *res;
+
+    removed = 0;
+
+    do {
+        if (db_query(w->db, "remove_user_files", jobs_user_files_sql, 1,
+                     &job->user, &res)
+            != DB_OK)
+        {
+            strcpy(result->error, "the database did not answer");
+            return JOB_RETRY;
+        }
+
+        if (strcmp(db_value(res, 0), "back") == 0) {
+            strcpy(result->error, "the person is back: nothing is removed");
+            PQclear(res);
+            return JOB_DONE;
+        }
+
+        removed += strtol(db_value(res, 1), NULL, 10);
+        more = (strcmp(db_value(res, 2), "t") == 0);
+
+        PQclear(res);
+
+    } while (more);
+
+    log_info("files of a deleted user are queued for removal user=%s files=%ld",
+             log_value(job->user), removed);
+
+    return JOB_DONE;
 }
 
 
@@ -287,6 +448,9 @@ jobs_report(worker_t *w, const job_t *job, job_rc_e rc, job_result_t *result,
             params[2] = result->error;
 
             done = db_query(w->db, "fail_job", jobs_fail_sql, 3, params, &res);
+
+        } else if (result->relayed) {
+            done = jobs_relayed(w, job, "true", &res);
 
         } else {
             params[2] = !analyze ? NULL
@@ -421,8 +585,10 @@ jobs_stopped(int stop)
 static void
 jobs_purge(worker_t *w, time_t *last)
 {
-    time_t     now;
-    PGresult  *res;
+    char         days[24];
+    time_t       now;
+    PGresult    *res;
+    const char  *param;
 
     now = jobs_now();
 
@@ -432,7 +598,12 @@ jobs_purge(worker_t *w, time_t *last)
 
     *last = now;
 
-    if (db_query(w->db, "purge", jobs_purge_sql, 0, NULL, &res) == DB_OK) {
+    snprintf(days, sizeof(days), "%lld", w->cf->payload_days);
+    param = days;
+
+    if (db_query(w->db, "purge", jobs_purge_sql, 1, &param, &res) == DB_OK) {
+        log_info("purged jobs=%s payloads=%s", db_value(res, 0),
+                 db_value(res, 1));
         PQclear(res);
     }
 }

@@ -15,10 +15,12 @@ typedef struct {
     const char  *id;
     const char  *claim;         /* names this attempt: see migrations/005 */
     const char  *kind;
+    const char  *user;
     const char  *activity;
     const char  *key;
     const char  *etag;
     const char  *checksum;      /* hex, or NULL */
+    const char  *args;          /* a JSON object, or NULL */
 } job_t;
 
 
@@ -32,6 +34,7 @@ typedef enum {
 typedef struct {
     char         error[256];    /* for people; empty if there is none */
     char        *analysis;      /* JSON, for free(), or NULL */
+    unsigned     relayed:1;     /* it is somebody else's now */
 } job_result_t;
 
 

@@ -10,8 +10,9 @@
 
 #include <curl/curl.h>
 
+#include "announce.h"
+#include "commands.h"
 #include "handlers.h"
-#include "jobs.h"
 #include "migrate.h"
 
 
@@ -36,8 +37,15 @@ typedef struct {
 static int main_serve(const config_t *cf, int argc, char **argv);
 static int main_work(const config_t *cf, int argc, char **argv);
 static void *main_work_thread(void *data);
+static void *main_announce_thread(void *data);
 static int main_migrate(const config_t *cf, int argc, char **argv);
 static int main_check(const config_t *cf, int argc, char **argv);
+static int main_jobs(const config_t *cf, int argc, char **argv);
+static int main_replay(const config_t *cf, int argc, char **argv);
+static int main_reconcile(const config_t *cf, int argc, char **argv);
+static int main_doctor(const config_t *cf, int argc, char **argv);
+static int main_files(const config_t *cf, int argc, char **argv);
+static int main_usage_if(int rc);
 static int main_prepare(void);
 static void main_block(sigset_t *set);
 static void main_wait(const sigset_t *set);
@@ -49,6 +57,11 @@ static const main_command_t  main_commands[] = {
     { "work", main_work },
     { "migrate", main_migrate },
     { "check", main_check },
+    { "doctor", main_doctor },
+    { "jobs", main_jobs },
+    { "migrate-files", main_files },
+    { "replay", main_replay },
+    { "reconcile", main_reconcile },
     { NULL, NULL }
 };
 
@@ -85,6 +98,10 @@ main(int argc, char **argv)
 
     if (config_load(&cf, (config_getenv_pt) getenv, error, sizeof(error)) != 0)
     {
+        if (command->run == main_doctor) {
+            return command_doctor_config(error);
+        }
+
         log_error("%s", error);
         return 2;
     }
@@ -138,7 +155,7 @@ main_work(const config_t *cf, int argc, char **argv)
 {
     sigset_t      set;
     uint64_t      one;
-    pthread_t     thread;
+    pthread_t     thread, announce;
     main_work_t   work;
 
     (void) argv;
@@ -163,7 +180,8 @@ main_work(const config_t *cf, int argc, char **argv)
     work.stop = eventfd(0, EFD_CLOEXEC);
 
     if (work.stop == -1
-        || pthread_create(&thread, NULL, main_work_thread, &work) != 0)
+        || pthread_create(&thread, NULL, main_work_thread, &work) != 0
+        || pthread_create(&announce, NULL, main_announce_thread, &work) != 0)
     {
         log_error("cannot start reason=%s", log_value(strerror(errno)));
         return 1;
@@ -178,6 +196,7 @@ main_work(const config_t *cf, int argc, char **argv)
     }
 
     pthread_join(thread, NULL);
+    pthread_join(announce, NULL);
     close(work.stop);
     log_info("stopped");
 
@@ -194,6 +213,23 @@ main_work_thread(void *data)
 
     if (work->rc != 0) {
         kill(getpid(), SIGTERM);
+    }
+
+    return NULL;
+}
+
+
+/* what this one learns is a comfort: without it the jobs go on */
+
+static void *
+main_announce_thread(void *data)
+{
+    main_work_t *work = data;
+
+    if (work->cf->redis_url != NULL
+        && announce_run(work->cf, work->stop) != 0)
+    {
+        log_error("announced uploads are not read: no memory");
     }
 
     return NULL;
@@ -273,6 +309,66 @@ main_check(const config_t *cf, int argc, char **argv)
 }
 
 
+static int
+main_jobs(const config_t *cf, int argc, char **argv)
+{
+    return main_usage_if(command_jobs(cf, argc, argv));
+}
+
+
+static int
+main_replay(const config_t *cf, int argc, char **argv)
+{
+    return main_usage_if(command_replay(cf, argc, argv));
+}
+
+
+static int
+main_reconcile(const config_t *cf, int argc, char **argv)
+{
+    (void) signal(SIGPIPE, SIG_IGN);
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return 1;
+    }
+
+    return main_usage_if(command_reconcile(cf, argc, argv));
+}
+
+
+static int
+main_doctor(const config_t *cf, int argc, char **argv)
+{
+    (void) signal(SIGPIPE, SIG_IGN);
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return 1;
+    }
+
+    return main_usage_if(command_doctor(cf, argc, argv));
+}
+
+
+static int
+main_files(const config_t *cf, int argc, char **argv)
+{
+    (void) signal(SIGPIPE, SIG_IGN);
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return 1;
+    }
+
+    return main_usage_if(command_files(cf, argc, argv));
+}
+
+
+static int
+main_usage_if(int rc)
+{
+    return (rc == COMMAND_USAGE) ? main_usage(stderr) : rc;
+}
+
+
 /* what talks to the world has no business being root */
 
 static int
@@ -345,6 +441,14 @@ main_usage(FILE *out)
             "usage: runcoach-sidecar serve\n"
             "       runcoach-sidecar work\n"
             "       runcoach-sidecar migrate up | down [N] | status\n"
+            "       runcoach-sidecar doctor\n"
+            "       runcoach-sidecar jobs list [open | queued | running | dead"
+            " | done | all]\n"
+            "       runcoach-sidecar jobs requeue ID | --dead\n"
+            "       runcoach-sidecar replay SVIX_ID\n"
+            "       runcoach-sidecar migrate-files [--root DIRECTORY]"
+            " [--remove]\n"
+            "       runcoach-sidecar reconcile [--repair [--force]]\n"
             "       runcoach-sidecar check | --version | --help\n");
 
     if (out == stdout) {

@@ -183,6 +183,55 @@ migrate_status(db_t *db)
 }
 
 
+int
+migrate_pending(db_t *db, unsigned *pending, unsigned *unknown)
+{
+    int                 i, n, exists;
+    PGresult           *res;
+    const migration_t  *m;
+
+    *pending = 0;
+    *unknown = 0;
+
+    for (m = migrations; m->name != NULL; m++) {
+        (*pending)++;
+    }
+
+    if (db_query(db, "migrate_exists", migrate_exists_sql, 0, NULL, &res)
+        != DB_OK)
+    {
+        return -1;
+    }
+
+    exists = (strcmp(db_value(res, 0), "t") == 0);
+    PQclear(res);
+
+    if (!exists) {
+        return 0;
+    }
+
+    if (db_query(db, "migrate_list", migrate_list_sql, 0, NULL, &res) != DB_OK)
+    {
+        return -1;
+    }
+
+    n = PQntuples(res);
+
+    for (i = 0; i < n; i++) {
+        if (migrate_find(atoi(PQgetvalue(res, i, 0))) != NULL) {
+            (*pending)--;
+
+        } else {
+            (*unknown)++;
+        }
+    }
+
+    PQclear(res);
+
+    return 0;
+}
+
+
 static int
 migrate_one(db_t *db, const migration_t *m, int up, int *done)
 {

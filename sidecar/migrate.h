@@ -40,6 +40,15 @@ int migrate_up(db_t *db) __attribute__((warn_unused_result));
 int migrate_down(db_t *db, unsigned n) __attribute__((warn_unused_result));
 
 
+/*
+ * How many of our versions are not applied, and how many that are applied are
+ * not ours; changes nothing.
+ */
+
+int migrate_pending(db_t *db, unsigned *pending, unsigned *unknown)
+    __attribute__((warn_unused_result));
+
+
 /* a line for each version; changes nothing */
 
 int migrate_status(db_t *db) __attribute__((warn_unused_result));

@@ -7,6 +7,8 @@
 
 #include <curl/curl.h>
 #include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include "r2.h"
 
@@ -16,6 +18,7 @@
 #define R2_DEADLINE  5000L
 #define R2_TRANSFER  30000L
 #define R2_PAUSE     200000000L
+#define R2_LISTING   8388608     /* bytes of a page of a bucket */
 
 
 struct r2_s {
@@ -30,6 +33,10 @@ struct r2_s {
     size_t                        len;
     size_t                        size;
     size_t                        limit;
+    const u_char                 *body;         /* of a PUT */
+    size_t                        body_len;
+    size_t                        body_sent;
+    char                          body_sum[48];
     unsigned                      overflow:1;
 };
 
@@ -45,6 +52,9 @@ static size_t r2_header(char *p, size_t size, size_t n, void *data);
 static void r2_header_size(r2_head_t *head, const char *p, size_t n);
 static void r2_header_etag(r2_head_t *head, const char *p, size_t n);
 static void r2_header_sha256(r2_head_t *head, const char *p, size_t n);
+static int r2_append(struct curl_slist **headers, const char *line);
+static size_t r2_read(char *p, size_t size, size_t n, void *data);
+static int r2_seek(void *data, curl_off_t offset, int origin);
 static size_t r2_write(char *p, size_t size, size_t n, void *data);
 static runcoach_str_t r2_string(const char *s);
 
@@ -147,6 +157,105 @@ r2_delete(r2_t *r2, const char *key)
 }
 
 
+r2_rc_e
+r2_put(r2_t *r2, const char *key, const u_char *data, size_t n, char *sha256)
+{
+    size_t   i;
+    u_char   digest[SHA256_DIGEST_LENGTH];
+    r2_rc_e  rc;
+
+    SHA256(data, n, digest);
+
+    for (i = 0; i < sizeof(digest); i++) {
+        snprintf(sha256 + 2 * i, 3, "%02x", digest[i]);
+    }
+
+    (void) EVP_EncodeBlock((u_char *) r2->body_sum, digest, sizeof(digest));
+
+    r2->body = data;
+    r2->body_len = n;
+
+    rc = r2_request(r2, "PUT", key, NULL);
+
+    r2->body = NULL;
+
+    return rc;
+}
+
+
+/* a bucket is asked like an object whose key is the bucket's own path */
+
+r2_rc_e
+r2_list(r2_t *r2, const char *token, listing_t *list, u_char **data)
+{
+    int                       again;
+    char                      url[RUNCOACH_SIGV4_MAX_URL];
+    size_t                    n;
+    r2_rc_e                   rc;
+    unsigned                  tries;
+    runcoach_sigv4_pair_t     query[3];
+    runcoach_sigv4_request_t  request;
+
+    *data = NULL;
+
+    if (strlen(r2->cf->store.base) < 2) {
+        return R2_NOT_FOUND;
+    }
+
+    query[0].name = r2_string("list-type");
+    query[0].value = r2_string("2");
+    query[1].name = r2_string("max-keys");
+    query[1].value = r2_string("1000");
+    query[2].name = r2_string("continuation-token");
+    query[2].value = r2_string(token);
+
+    memset(&request, 0, sizeof(runcoach_sigv4_request_t));
+
+    request.method = r2_string("GET");
+    request.scheme = r2_string(r2->cf->store.scheme);
+    request.host = r2_string(r2->cf->store.host);
+    request.key = r2_string(r2->cf->store.base + 1);
+    request.expires = R2_EXPIRES;
+    request.query = query;
+    request.nquery = (*token == '\0') ? 2 : 3;
+
+    r2->limit = R2_LISTING;
+    again = 1;
+    rc = R2_RETRY;
+
+    for (tries = 1; again && tries <= 2; tries++) {
+        request.now = time(NULL);
+
+        if (runcoach_sigv4_presign((u_char *) url, sizeof(url) - 1, &n,
+                                   &r2->credential, &r2->day, &request)
+            != RUNCOACH_SIGV4_OK)
+        {
+            break;
+        }
+
+        url[n] = '\0';
+        rc = r2_attempt(r2, "GET", url, NULL, "?list-type=2", &again);
+    }
+
+    if (rc == R2_OK && listing_parse(list, (char *) r2->data, r2->len) != 0) {
+        rc = R2_NOT_FOUND;
+    }
+
+    if (rc == R2_OK) {
+        *data = r2->data;
+
+    } else {
+        free(r2->data);
+    }
+
+    r2->data = NULL;
+    r2->size = 0;
+    r2->limit = 0;
+
+    return rc;
+}
+
+
 int
 r2_presign(r2_t *r2, char *url, const char *key, unsigned seconds,
     const char *name)
@@ -172,25 +281,42 @@ r2_request(r2_t *r2, const char *method, const char *key, const char *etag)
 {
     int                     again;
     char                    url[RUNCOACH_SIGV4_MAX_URL];
-    char                    match[300];
+    char                    match[300], sum[80];
     r2_rc_e                 rc;
-    unsigned                tries;
+    unsigned                tries, bound;
     struct timespec         pause;
-    struct curl_slist      *headers, *next;
-    runcoach_sigv4_pair_t   mode;
+    struct curl_slist      *headers;
+    runcoach_sigv4_pair_t   header;
 
     rc = R2_RETRY;
     headers = NULL;
+    bound = 0;
 
     /* x-amz-* headers count only if they are signed */
 
-    mode.name = r2_string("x-amz-checksum-mode");
-    mode.value = r2_string("ENABLED");
-
     if (r2->head != NULL) {
-        headers = curl_slist_append(NULL, "x-amz-checksum-mode: ENABLED");
-        if (headers == NULL) {
-            return R2_RETRY;
+        header.name = r2_string("x-amz-checksum-mode");
+        header.value = r2_string("ENABLED");
+        bound = 1;
+
+        if (r2_append(&headers, "x-amz-checksum-mode: ENABLED") != 0) {
+            goto done;
+        }
+    }
+
+    if (r2->body != NULL) {
+        header.name = r2_string("x-amz-checksum-sha256");
+        header.value = r2_string(r2->body_sum);
+        bound = 1;
+
+        snprintf(sum, sizeof(sum), "x-amz-checksum-sha256: %s", r2->body_sum);
+
+        if (r2_append(&headers, sum) != 0
+            || r2_append(&headers, "Content-Type: application/octet-stream")
+               != 0
+            || r2_append(&headers, "Expect:") != 0)
+        {
+            goto done;
         }
     }
 
@@ -199,18 +325,15 @@ r2_request(r2_t *r2, const char *method, const char *key, const char *etag)
                  (strncmp(etag, "W/", 2) == 0) ? "If-Match: %s"
                                                : "If-Match: \"%s\"", etag);
 
-        next = curl_slist_append(headers, match);
-        if (next == NULL) {
+        if (r2_append(&headers, match) != 0) {
             goto done;
         }
-
-        headers = next;
     }
 
     for (tries = 1; tries <= 2; tries++) {
 
         if (r2_sign(r2, url, method, key, R2_EXPIRES,
-                    (r2->head != NULL) ? &mode : NULL, NULL)
+                    bound ? &header : NULL, NULL)
             != 0)
         {
             log_error("cannot sign method=%s key=%s", method, log_value(key));
@@ -269,7 +392,8 @@ r2_attempt(r2_t *r2, const char *method, const char *url,
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, R2_CONNECT);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS,
-                     (r2->limit != 0) ? R2_TRANSFER : R2_DEADLINE);
+                     (r2->limit != 0 || r2->body != NULL) ? R2_TRANSFER
+                                                          : R2_DEADLINE);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1024L);
     curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, R2_DEADLINE / 1000);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, r2_write);
@@ -279,6 +403,16 @@ r2_attempt(r2_t *r2, const char *method, const char *url,
 
     if (strcmp(method, "HEAD") == 0) {
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+
+    } else if (r2->body != NULL) {
+        r2->body_sent = 0;
+        curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(curl, CURLOPT_INFILESIZE_LARGE,
+                         (curl_off_t) r2->body_len);
+        curl_easy_setopt(curl, CURLOPT_READFUNCTION, r2_read);
+        curl_easy_setopt(curl, CURLOPT_READDATA, r2);
+        curl_easy_setopt(curl, CURLOPT_SEEKFUNCTION, r2_seek);
+        curl_easy_setopt(curl, CURLOPT_SEEKDATA, r2);
 
     } else if (strcmp(method, "GET") != 0) {
         curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
@@ -466,6 +600,59 @@ r2_header_sha256(r2_head_t *head, const char *p, size_t n)
     for (i = 0; i < len; i++) {
         snprintf(head->sha256 + 2 * i, 3, "%02x", digest[i]);
     }
+}
+
+
+static int
+r2_append(struct curl_slist **headers, const char *line)
+{
+    struct curl_slist  *next;
+
+    next = curl_slist_append(*headers, line);
+    if (next == NULL) {
+        return -1;
+    }
+
+    *headers = next;
+
+    return 0;
+}
+
+
+static size_t
+r2_read(char *p, size_t size, size_t n, void *data)
+{
+    r2_t *r2 = data;
+
+    size_t  len;
+
+    len = r2->body_len - r2->body_sent;
+
+    if (len > size * n) {
+        len = size * n;
+    }
+
+    memcpy(p, r2->body + r2->body_sent, len);
+    r2->body_sent += len;
+
+    return len;
+}
+
+
+/* curl sends again what an idle connection that was closed has not taken */
+
+static int
+r2_seek(void *data, curl_off_t offset, int origin)
+{
+    r2_t *r2 = data;
+
+    if (origin != SEEK_SET || offset < 0 || (size_t) offset > r2->body_len) {
+        return CURL_SEEKFUNC_FAIL;
+    }
+
+    r2->body_sent = (size_t) offset;
+
+    return CURL_SEEKFUNC_OK;
 }
 
 

@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "config.h"
+#include "listing.h"
 
 
 typedef struct r2_s  r2_t;
@@ -52,6 +53,25 @@ r2_rc_e r2_head(r2_t *r2, const char *key, r2_head_t *head)
 r2_rc_e r2_get(r2_t *r2, const char *key, const char *etag, size_t limit,
     u_char **data, size_t *n) __attribute__((warn_unused_result));
 r2_rc_e r2_delete(r2_t *r2, const char *key)
+    __attribute__((warn_unused_result));
+
+
+/*
+ * Stores an object, whatever was there before; the store is told the SHA-256
+ * and refuses another.  sha256 is of 65 bytes, and gets it in hexadecimal.
+ */
+
+r2_rc_e r2_put(r2_t *r2, const char *key, const u_char *data, size_t n,
+    char *sha256) __attribute__((warn_unused_result));
+
+
+/*
+ * A page of the bucket, in the order of keys: token is that of the page before,
+ * or empty.  *data is the caller's, for free(), and holds the strings of *list.
+ * NOT_FOUND: the store does not list, or the bucket is not there.
+ */
+
+r2_rc_e r2_list(r2_t *r2, const char *token, listing_t *list, u_char **data)
     __attribute__((warn_unused_result));
 
 

@@ -6,6 +6,7 @@
 #include "handlers.h"
 #include "jobs.h"
 #include "key.h"
+#include "person.h"
 #include "runcoach_upload.h"
 #include "user.h"
 
@@ -69,8 +70,8 @@ static const char  upload_row_sql[] =
     " FROM edge_activity($1, $2::bigint, $3::bigint)";
 
 static const char  upload_complete_sql[] =
-    "SELECT outcome, activity_id, job_id FROM edge_complete_upload("
-    "$1::integer, $2::bigint, $3, $4::bigint, $5, $6, NULL, $7::timestamptz)";
+    "SELECT outcome, activity_id, job_id FROM edge_confirm_upload("
+    "$1::integer, $2::bigint, $3, $4::bigint, $5, $6, $7::timestamptz)";
 
 static const char  upload_person_sql[] =
     "SELECT outcome, user_id FROM edge_person($1, $2::bigint)";
@@ -217,6 +218,8 @@ upload_delete(http_request_t *r, worker_t *w)
         return;
     }
 
+    person_meet(w, user.clerk_id);
+
     params[0] = user.clerk_id;
     params[1] = user.user_id;
 
@@ -288,6 +291,8 @@ upload_stats(http_request_t *r, worker_t *w)
     if (user_identify(r, &user) != 0) {
         return;
     }
+
+    person_meet(w, user.clerk_id);
 
     params[0] = user.clerk_id;
     params[1] = user.user_id;
@@ -631,7 +636,7 @@ upload_confirm(http_request_t *r, worker_t *w, upload_t *u)
     params[5] = (u->checksum[0] == '\0') ? NULL : u->checksum;
     params[6] = db_value(u->row, UPLOAD_SEEN);
 
-    if (db_query(w->db, "complete_upload", upload_complete_sql, 7, params, &res)
+    if (db_query(w->db, "confirm_upload", upload_complete_sql, 7, params, &res)
         != DB_OK)
     {
         http_fail(r, VERDICT_RETRY, NULL);
@@ -677,6 +682,8 @@ upload_row(http_request_t *r, worker_t *w, const user_t *user, const char *id,
     PGresult **row)
 {
     const char  *params[3];
+
+    person_meet(w, user->clerk_id);
 
     params[0] = user->clerk_id;
     params[1] = user->user_id;

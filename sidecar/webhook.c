@@ -6,6 +6,7 @@
 
 #include "clerk.h"
 #include "handlers.h"
+#include "jobs.h"
 
 
 /*
@@ -33,8 +34,8 @@ static runcoach_str_t webhook_header(http_request_t *r, const char *name);
 
 
 static const char  webhook_sql[] =
-    "SELECT outcome, user_id, detail FROM edge_apply_clerk_event("
-    "$1, $2, $3, $4::bigint, $5, $6::boolean, $7, $8::json)";
+    "SELECT outcome, user_id, detail, job_id FROM edge_receive_event("
+    "$1, $2, $3, $4::bigint, $5, $6::boolean, $7, $8, $9::integer)";
 
 
 void
@@ -189,18 +190,26 @@ static int
 webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     const char *id, int64_t timestamp)
 {
-    char         ms[24], *payload;
+    char         ms[24], grace[24], *payload;
     db_rc_e      rc;
     PGresult    *res;
-    const char  *params[8];
+    const char  *params[9];
 
     payload = strndup((const char *) r->body, r->body_len);
     if (payload == NULL) {
         return -1;
     }
 
+    /* the database does not read either what only Clerk does */
+
+    if (ev->mended) {
+        clerk_mend((u_char *) payload, strlen(payload));
+        http_note(r, " body=mended");
+    }
+
     snprintf(ms, sizeof(ms), "%lld",
              (long long) (ev->event_ms ? ev->event_ms : timestamp * 1000));
+    snprintf(grace, sizeof(grace), "%lld", w->cf->user_files_grace);
 
     params[0] = id;
     params[1] = ev->type;
@@ -210,8 +219,9 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     params[5] = ev->email_verified ? "true" : "false";
     params[6] = ev->display_name;
     params[7] = payload;
+    params[8] = (w->cf->user_files_grace < 0) ? NULL : grace;
 
-    rc = db_query(w->db, "apply_clerk_event", webhook_sql, 8, params, &res);
+    rc = db_query(w->db, "receive_event", webhook_sql, 9, params, &res);
 
     free(payload);
 
@@ -221,6 +231,11 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
 
     http_note(r, " outcome=%s user=%s detail=%s", log_value(db_value(res, 0)),
               log_value(db_value(res, 1)), log_value(db_value(res, 2)));
+
+    if (db_value(res, 3) != NULL) {
+        http_note(r, " job=%s", db_value(res, 3));
+        jobs_wake(w->redis);
+    }
 
     PQclear(res);
 

@@ -36,6 +36,8 @@ my $key = 'users/user_2abc/activities/7501325268319012.fit';
 my %type = ('content-type' => 'application/octet-stream');
 my $sum = '47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=';
 
+my $true = json_decode('[true]')->[0];
+
 my @cases = map { { %r2, %$_ } } (
     { method => 'PUT', key => $key },
     { method => 'GET', key => $key, expires => 300 },
@@ -59,6 +61,22 @@ my @cases = map { { %r2, %$_ } } (
     { method => 'PUT', key => $key, endpoint => 'https://example.com:8443' },
     { method => 'PUT', key => $key, secret_key => 'a/b+c=' x 10 },
     { method => 'PUT', key => $key, bucket => 'a.b-c' },
+    { method => 'PUT', key => $key, headers => { 'if-none-match' => '*' } },
+    { method => 'PUT', key => $key, headers => {
+          'x-amz-meta-device' => 'fenix 7', 'x-amz-meta-a-b' => 'x=y/z' } },
+    { method => 'PUT', key => $key, headers => { %type,
+          'content-length' => '140000', 'if-none-match' => '*',
+          'x-amz-checksum-sha256' => $sum, 'x-amz-meta-uid' => '7' } },
+    { method => 'GET', key => $key, query => {
+          'response-content-disposition' => 'attachment; filename="run 1.fit"',
+      } },
+    { method => 'GET', key => $key, virtual => $true },
+    { method => 'PUT', key => $key, virtual => $true, headers => { %type } },
+    { method => 'GET', key => $key, virtual => $true,
+      endpoint => 'http://store.test:8443' },
+    map { { method => 'GET', key => $key, endpoint => 'https://' . 'a' x 32
+                                          . ".$_.r2.cloudflarestorage.com" } }
+        qw/ eu fedramp /,
 );
 
 ###############################################################################
@@ -73,7 +91,7 @@ ok($theirs, 'the presigner answers') or diag($why);
 for my $i (0 .. $#cases) {
     my %args = args($theirs->[$i]);
 
-    $cases[$i]{query} = { map { $_ => $args{$_} }
+    $cases[$i]{query} = { %{$cases[$i]{query} || {}}, map { $_ => $args{$_} }
                           grep { exists $args{$_} }
                           qw/ x-id X-Amz-Content-Sha256 / };
 }
@@ -96,7 +114,8 @@ for my $i (0 .. $#cases) {
     is($a{'X-Amz-Signature'}, $b{'X-Amz-Signature'}, "$name: signature");
     is_deeply(\%a, \%b, "$name: parameters");
     is($ours->[$i] =~ s/\?.*//r, $theirs->[$i] =~ s/\?.*//r, "$name: path");
-    is($ours->[$i], $t->presign(%$case), "$name: and as the tests sign");
+    is($ours->[$i], $t->presign(%$case), "$name: and as the tests sign")
+        unless $case->{virtual};
 }
 
 $t->done();

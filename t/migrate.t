@@ -299,6 +299,37 @@ sub test_addresses
                         . " WHERE clerk_user_id = 'user_bob'"),
        'bob@example.com', "$db: and keeps the old one");
 
+    # who writes an address down first does not keep it from its owner
+
+    is(outcome($db, 'squ_1', 'created', 'user_squat', 10, 'own@example.com', 0,
+               'S'), 'applied', "$db: an unverified address of nobody");
+    is(outcome($db, 'squ_2', 'created', 'user_squat2', 10, 'OWN@example.com', 0,
+               'T'), 'conflict', "$db: is not for the next unverified one");
+    like(event($db, 'squ_3', 'created', 'user_owner', 11, 'Own@example.com', 1,
+               'O'), qr/^applied\|\d+\|created, address taken from user \d+/,
+         "$db: its owner gets it");
+    is($pg->sql_as($db, 'SELECT clerk_user_id, email FROM users'
+            . " WHERE clerk_user_id IN ('user_squat', 'user_owner')"
+            . ' ORDER BY clerk_user_id'),
+       "user_owner|Own\@example.com\n"
+       . 'user_squat|user_squat@users.noreply.invalid',
+       "$db: and the other has another");
+    is(outcome($db, 'squ_4', 'updated', 'user_squat', 12, 'own@example.com', 0,
+               'S'), 'conflict', "$db: for good");
+    is(outcome($db, 'squ_5', 'updated', 'user_squat', 13, 'own@example.com', 1,
+               'S'), 'conflict', "$db: a verified one is not taken");
+    is(outcome($db, 'squ_6', 'created', 'user_late', 14, 'late@example.com', 0,
+               'L'), 'applied', "$db: unverified, then");
+    is(outcome($db, 'squ_7', 'updated', 'user_late', 15, 'late@example.com', 1,
+               'L'), 'applied', "$db: verified");
+    is(outcome($db, 'squ_8', 'created', 'user_later', 16, 'late@example.com', 1,
+               'L'), 'conflict', "$db: is theirs");
+
+    $pg->sql_as($db, "UPDATE edge_identity SET email_verified = NULL"
+                     . " WHERE clerk_user_id = 'user_late'");
+    is(outcome($db, 'squ_9', 'updated', 'user_later', 17, 'late@example.com', 1,
+               'L'), 'conflict', "$db: not known counts as verified");
+
     is(outcome($db, 'adr_6', 'created', 'user_tel', 15, undef, 0, undef),
        'applied', "$db: no address");
     is($pg->sql_as($db, 'SELECT email FROM users'

@@ -1,6 +1,7 @@
 #!/usr/bin/perl
 
-# Tests for what an operator sees of limits, and resets.
+# Tests for what an operator sees of limits, and resets; and for what a client
+# sees of them by the configuration that is shipped.
 
 use strict;
 use warnings;
@@ -226,9 +227,82 @@ EOF
 like($out, qr/invalid mode "on" in runcoach_limit_mode, must be enforce or/,
      'configuration: mode');
 
+# what a client sees
+
+my $app = 'https://app.runcoach.test';
+my $e = Test::Runcoach->new();
+
+$e->{planned} = 1;
+$e->redis();
+$e->edge(postgres => 0, env => { RATE_LIMIT_REQUESTS => 30,
+    RATE_LIMIT_WINDOW => 60, RATE_LIMIT_BURST => 3, CORS_ORIGINS => $app });
+
+my %me = (token => $e->token(), headers => { Origin => $app });
+my @names = qw/ RateLimit RateLimit-Policy X-RateLimit-Limit
+                X-RateLimit-Remaining X-RateLimit-Reset /;
+
+for my $left (2, 1, 0) {
+    $r = $e->get('/api/v1/me', %me);
+
+    is($r->status, 200, "admitted, $left left");
+    headers($r, $left, qr/[246]/);
+    is($r->header('Retry-After'), undef, 'no Retry-After');
+}
+
+my $told = -s "$e->{dir}/nginx.out";
+
+$r = $e->get('/api/v1/me', %me);
+
+is($r->status, 429, 'rejected');
+headers($r, 0, qr/2/);
+is_deeply([ $r->headers('Retry-After') ], [ 2 ], 'Retry-After');
+is_deeply([ $r->headers('Cache-Control') ], [ 'no-store' ], 'no-store');
+is($r->header('Content-Type'), 'application/problem+json', 'type');
+is_deeply($r->json, {
+    type => 'https://iana.org/assignments/http-problem-types#quota-exceeded',
+    title => 'Too Many Requests',
+    status => 429,
+    detail => 'Rate limit "user" exceeded; retry in 2 s.',
+    'violated-policies' => [ 'user' ],
+    retry_after => 2,
+    request_id => $r->header('X-Request-ID'),
+}, 'body');
+
+$r = $e->request('HEAD', '/api/v1/me', %me);
+is($r->status . $r->body, 429, 'HEAD: no body');
+
+is($e->get('/api/v1/me', %me)->status, 429, 'again') for 1 .. 5;
+is(-s "$e->{dir}/nginx.out", $told, 'no line for each');
+
+sleep(2);
+is($e->get('/api/v1/me', %me)->status, 200, 'it is as it was told');
+
+$e->stop_all();
+is(join('', $e->alerts()), '', 'no alerts of the edge');
+
 $t->done();
 
 ###############################################################################
+
+
+sub headers
+{
+    my ($r, $left, $reset) = @_;
+
+    my $expose = $r->header('Access-Control-Expose-Headers') // '';
+
+    for my $name (@names, 'Retry-After') {
+        like($expose, qr/(?:^|, )$name(?:,|$)/, "$name: exposed");
+    }
+
+    is(join(' ', map { scalar(@{[ $r->headers($_) ]}) } @names), '1 1 1 1 1',
+       'each once');
+    is($r->header('RateLimit-Policy'), '"user";q=3;w=6', 'RateLimit-Policy');
+    like($r->header('RateLimit'), qr/^"user";r=$left;t=$reset$/, 'RateLimit');
+    is($r->header('X-RateLimit-Limit'), 3, 'X-RateLimit-Limit');
+    is($r->header('X-RateLimit-Remaining'), $left, 'X-RateLimit-Remaining');
+    like($r->header('X-RateLimit-Reset'), qr/^[246]$/, 'X-RateLimit-Reset');
+}
 
 
 sub get { return $t->get('/?user=' . Test::Runcoach::uri_encode($_[0])) }

@@ -120,6 +120,27 @@ $bare->{data}{email_addresses} = [];
 $bare->{data}{primary_email_address_id} = undef;
 is($t->webhook($bare)->status, 200, 'no address');
 
+# what people put into metadata of their own is no reason to refuse an event
+
+for my $case ([ 'lone surrogates', '"\ud800 \udc00\ud83d"' ],
+              [ 'a NUL', '"\u0000"' ],
+              [ 'beyond a double', '[1e400, -1e999]' ],
+              [ 'beyond an integer', '1' . '0' x 50 ],
+              [ 'very deep', '[' x 5000 . ']' x 5000 ])
+{
+    my ($what, $value) = @$case;
+    my $user = 'user_meta_' . $what =~ tr/ /_/r;
+    my $body = json_encode($t->user_event('user.created', $user));
+
+    $body =~ s/("data":\{)/$1"unsafe_metadata":{"x":$value},/ or die;
+
+    is($t->webhook($body, id => "msg_$user")->status, 200, "metadata: $what");
+    is(row($user), "$user\@example.com|Test Runner", "metadata: $what: row");
+    is($t->sql('SELECT outcome, payload IS NOT NULL FROM edge_inbox'
+               . ' WHERE svix_id = $1', "msg_$user"), 'applied|t',
+       "metadata: $what: kept");
+}
+
 # an unverified address of somebody else
 
 $t->webhook($t->user_event('user.created', 'user_v', email => 'v@example.com'));

@@ -8,6 +8,10 @@
 #define RUNCOACH_LEASE_DEMAND  256               /* parts of a token */
 #define RUNCOACH_LEASE_SECOND  UINT64_C(1000000)
 
+/* milliseconds: who is further away than that is ahead by less than a minute */
+
+#define RUNCOACH_LEASE_AHEAD   (UINT32_MAX - 60000)
+
 #define RUNCOACH_LEASE_BURST   8                 /* no leases below */
 #define RUNCOACH_LEASE_TOKENS  UINT64_C(1000000000)
 #define RUNCOACH_LEASE_REPLY   10000             /* us, of the first call */
@@ -104,6 +108,13 @@ runcoach_lease_decide(runcoach_lease_key_t *keys, size_t n,
     asks = fails = denies = 0;
 
     for (i = 0; i < n; i++) {
+
+        /* a clock of 32 bits says nothing of a time that never was */
+
+        if (keys[i].node->rate.p == 0) {
+            keys[i].node->seen = runcoach_lease_ms(now);
+        }
+
         runcoach_lease_adopt(keys[i].node, keys[i].rate);
         runcoach_lease_count(&keys[i], now);
         runcoach_lease_expire(keys[i].node, now);
@@ -773,7 +784,10 @@ runcoach_lease_receive(runcoach_lease_key_t *key,
 
     if (node->away) {
         node->away = 0;
-        node->drained = 1;
+
+        if (answer->free < (int64_t) (key->rate->c / 2)) {
+            node->drained = 1;
+        }
     }
 
     reply = runcoach_lease_since(now, key->sent);
@@ -941,7 +955,9 @@ runcoach_lease_release(runcoach_lease_key_t *key, runcoach_bucket_rate_t *rate,
 
     quiet = runcoach_lease_ms(now) - node->seen;
 
-    if (!force && (quiet > INT32_MAX || quiet < conf->idle / 1000)) {
+    if (!force
+        && (quiet > RUNCOACH_LEASE_AHEAD || quiet < conf->idle / 1000))
+    {
         return 0;
     }
 
@@ -1114,7 +1130,7 @@ runcoach_lease_count(runcoach_lease_key_t *key, uint64_t now)
 
     /* another process may be a little ahead */
 
-    if (quiet > 0 && quiet <= INT32_MAX) {
+    if (quiet > 0 && quiet <= RUNCOACH_LEASE_AHEAD) {
         quiet = (quiet < 1000) ? quiet : 1000;
 
         node->seen = ms;

@@ -1,13 +1,19 @@
 
 /*
  * Both sides end in runcoach_sigv4_sign(), which streams the canonical request
- * into SHA-256: nothing of it is ever built in memory.
+ * into SHA-256: nothing of it is ever built in memory.  The two blocks of an
+ * HMAC that depend on its key alone are hashed once a day.
+ *
+ * The low-level SHA-256 is deprecated since OpenSSL 3.0, but nothing else can
+ * copy a state without allocating: a signature would cost twice as much.
  *
  * The signer writes path and query into the URL in their canonical form, and
  * signs these very bytes.  The verifier accepts only that form (decoding it
  * would give the attacker a choice of spellings) and has to sort.
  */
 
+
+#define OPENSSL_SUPPRESS_DEPRECATED
 
 #include <stdio.h>
 #include <string.h>
@@ -21,13 +27,22 @@
 #define RUNCOACH_SIGV4_ALGORITHM  "AWS4-HMAC-SHA256"
 #define RUNCOACH_SIGV4_AHEAD      900
 #define RUNCOACH_SIGV4_HASH       32
+#define RUNCOACH_SIGV4_BLOCK      64
 #define RUNCOACH_SIGV4_HEX        (2 * RUNCOACH_SIGV4_HASH)
 #define RUNCOACH_SIGV4_DATE       16                  /* 20261120T093000Z */
 #define RUNCOACH_SIGV4_DAY        8
 #define RUNCOACH_SIGV4_MAX_TIME   253402300799LL      /* the year 9999 */
 
 #define RUNCOACH_SIGV4_MAX_NAMES  1024                /* "host;x-amz-..." */
-#define RUNCOACH_SIGV4_MAX_SCOPE  (2 * RUNCOACH_SIGV4_MAX_NAME + 64)
+
+/*
+ * "://" and "/", "?X-Amz-Algorithm=AWS4-HMAC-SHA256", "&X-Amz-Credential=" and
+ * what a scope has beside names, "&X-Amz-Date=20261120T093000Z",
+ * "&X-Amz-Expires=604800", "&X-Amz-Security-Token=",
+ * "&X-Amz-SignedHeaders=host" and "&X-Amz-Signature=" with 64 digits
+ */
+
+#define RUNCOACH_SIGV4_FIXED      400
 
 
 /* text that grows towards an end; full is sticky, to be asked for once */
@@ -39,17 +54,15 @@ typedef struct {
 } runcoach_sigv4_text_t;
 
 
-typedef struct {
-    EVP_MD_CTX             *md;
-    int                     ok;
-} runcoach_sigv4_hash_t;
-
-
-/* what is signed; the query is sorted and encoded, the headers are sorted */
+/*
+ * What is signed; the query is sorted and encoded, the headers are sorted.
+ * args is the whole query where it stands in one piece.
+ */
 
 typedef struct {
     runcoach_str_t          method;
     runcoach_str_t          path;
+    runcoach_str_t          args;
     runcoach_str_t          names;
     size_t                  nquery;
     size_t                  nheaders;
@@ -61,7 +74,6 @@ typedef struct {
 
 
 static const u_char *runcoach_sigv4_utf8(const u_char *p, const u_char *last);
-static int runcoach_sigv4_unreserved(u_char c);
 
 static runcoach_sigv4_rc_e runcoach_sigv4_check_request(
     const runcoach_sigv4_credential_t *cred,
@@ -71,12 +83,20 @@ static runcoach_sigv4_rc_e runcoach_sigv4_check_credential(
 static runcoach_sigv4_rc_e runcoach_sigv4_set_headers(
     runcoach_sigv4_canonical_t *canonical,
     const runcoach_sigv4_request_t *request);
+static void runcoach_sigv4_put_url(runcoach_sigv4_text_t *text,
+    runcoach_sigv4_canonical_t *canonical,
+    const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
+    const runcoach_sigv4_request_t *request);
 static void runcoach_sigv4_put_query(runcoach_sigv4_text_t *text,
     runcoach_sigv4_canonical_t *canonical,
-    const runcoach_sigv4_credential_t *cred,
+    const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_request_t *request);
-static void runcoach_sigv4_add_arg(runcoach_sigv4_canonical_t *canonical,
-    const char *name, const void *value, size_t n);
+static void runcoach_sigv4_put_arg(runcoach_sigv4_text_t *text,
+    const runcoach_sigv4_canonical_t *canonical, size_t *i, const char *name,
+    const void *value, size_t n);
+static void runcoach_sigv4_put_others(runcoach_sigv4_text_t *text,
+    const runcoach_sigv4_canonical_t *canonical, size_t *i,
+    const runcoach_str_t *before);
 
 static runcoach_sigv4_rc_e runcoach_sigv4_check_path(
     const runcoach_sigv4_signed_t *request);
@@ -100,24 +120,30 @@ static runcoach_sigv4_rc_e runcoach_sigv4_sign(char *signature,
     const runcoach_sigv4_canonical_t *canonical);
 static int runcoach_sigv4_hash_request(u_char *digest,
     const runcoach_sigv4_canonical_t *canonical);
-static void runcoach_sigv4_hash(runcoach_sigv4_hash_t *hash, const void *data,
-    size_t n);
-static void runcoach_sigv4_hash_str(runcoach_sigv4_hash_t *hash,
-    const runcoach_str_t *s);
-static void runcoach_sigv4_hash_value(runcoach_sigv4_hash_t *hash,
+static int runcoach_sigv4_hash_query(SHA256_CTX *sha,
+    const runcoach_sigv4_canonical_t *canonical);
+static int runcoach_sigv4_hash_pair(SHA256_CTX *sha,
+    const runcoach_sigv4_pair_t *pair);
+static int runcoach_sigv4_hash_value(SHA256_CTX *sha,
     const runcoach_str_t *value);
 static int runcoach_sigv4_renew(runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_credential_t *cred, const char *date);
+static void runcoach_sigv4_set_scope(runcoach_sigv4_day_key_t *day,
+    const runcoach_sigv4_credential_t *cred, const char *date);
+static int runcoach_sigv4_derive(u_char *key,
+    const runcoach_sigv4_credential_t *cred, const char *date);
+static int runcoach_sigv4_prepare(SHA256_CTX *sha, const u_char *key,
+    u_char pad);
 static int runcoach_sigv4_hmac(u_char *dst, const void *key, size_t nkey,
     const void *data, size_t n);
 static void runcoach_sigv4_hex(char *dst, const u_char *src, size_t n);
 
-static void runcoach_sigv4_put(runcoach_sigv4_text_t *text, const void *data,
-    size_t n);
+static inline void runcoach_sigv4_put(runcoach_sigv4_text_t *text,
+    const void *data, size_t n);
 static void runcoach_sigv4_put_str(runcoach_sigv4_text_t *text,
     const runcoach_str_t *s);
 static void runcoach_sigv4_put_encoded(runcoach_sigv4_text_t *text,
-    runcoach_str_t *s, int keep_slash);
+    const runcoach_str_t *s, int keep_slash);
 static void runcoach_sigv4_put_scope(runcoach_sigv4_text_t *text,
     const runcoach_sigv4_credential_t *cred, const char *date);
 
@@ -143,8 +169,35 @@ static int runcoach_sigv4_encodes(const runcoach_str_t *s, const u_char *raw,
     size_t n);
 
 static int runcoach_sigv4_format_date(char *date, time_t t);
+static void runcoach_sigv4_digits(char *p, unsigned value, size_t n);
 static int runcoach_sigv4_parse_date(time_t *t, const char *date);
 static int runcoach_sigv4_number(const char *p, size_t n);
+
+
+/*
+ * What stays as it is, A-Z a-z 0-9 - _ . ~, and what an object key may have
+ * without a second look.
+ */
+
+#define RUNCOACH_SIGV4_PLAIN  1
+#define RUNCOACH_SIGV4_KEY    2
+
+static const u_char  runcoach_sigv4_classes[256] = {
+    [' ' ... ','] = RUNCOACH_SIGV4_KEY,
+    ['-' ... '.'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN,
+    ['0' ... '9'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN,
+    [':' ... '@'] = RUNCOACH_SIGV4_KEY,
+    ['A' ... 'Z'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN,
+    ['[' ... '^'] = RUNCOACH_SIGV4_KEY,
+    ['_'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN,
+    ['`'] = RUNCOACH_SIGV4_KEY,
+    ['a' ... 'z'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN,
+    ['{' ... '}'] = RUNCOACH_SIGV4_KEY,
+    ['~'] = RUNCOACH_SIGV4_KEY|RUNCOACH_SIGV4_PLAIN
+};
+
+#define runcoach_sigv4_unreserved(c)                                          \
+    (runcoach_sigv4_classes[(u_char) (c)] & RUNCOACH_SIGV4_PLAIN)
 
 
 runcoach_sigv4_rc_e
@@ -160,8 +213,18 @@ runcoach_sigv4_check_key(const u_char *key, size_t n)
     last = key + n;
 
     for (segment = key; /* void */ ; segment = p + 1) {
+        p = segment;
 
-        for (p = segment; p != last && *p != '/'; /* void */ ) {
+        for ( ;; ) {
+
+            while (p != last && runcoach_sigv4_classes[*p] & RUNCOACH_SIGV4_KEY)
+            {
+                p++;
+            }
+
+            if (p == last || *p == '/') {
+                break;
+            }
 
             p = runcoach_sigv4_utf8(p, last);
 
@@ -272,23 +335,12 @@ runcoach_sigv4_encode(u_char *dst, const u_char *src, size_t n, int keep_slash)
 }
 
 
-static int
-runcoach_sigv4_unreserved(u_char c)
-{
-    return (c >= 'a' && c <= 'z')
-           || (c >= 'A' && c <= 'Z')
-           || (c >= '0' && c <= '9')
-           || c == '-' || c == '_' || c == '.' || c == '~';
-}
-
-
 runcoach_sigv4_rc_e
 runcoach_sigv4_presign(u_char *url, size_t size, size_t *n,
     const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_request_t *request)
 {
     char                        signature[RUNCOACH_SIGV4_HEX];
-    runcoach_str_t              key;
     runcoach_sigv4_rc_e         rc;
     runcoach_sigv4_text_t       text;
     runcoach_sigv4_canonical_t  canonical;
@@ -309,6 +361,10 @@ runcoach_sigv4_presign(u_char *url, size_t size, size_t *n,
         return RUNCOACH_SIGV4_BAD_REQUEST;
     }
 
+    if (!runcoach_sigv4_renew(day, cred, canonical.date)) {
+        return RUNCOACH_SIGV4_ERROR;
+    }
+
     if (size > RUNCOACH_SIGV4_MAX_URL) {
         size = RUNCOACH_SIGV4_MAX_URL;
     }
@@ -317,22 +373,7 @@ runcoach_sigv4_presign(u_char *url, size_t size, size_t *n,
     text.last = url + size;
     text.full = 0;
 
-    runcoach_sigv4_put_str(&text, &request->scheme);
-    runcoach_sigv4_put(&text, "://", 3);
-    runcoach_sigv4_put_str(&text, &request->host);
-
-    canonical.method = request->method;
-    canonical.path.data = text.pos;
-
-    key = request->key;
-
-    runcoach_sigv4_put_str(&text, &request->base);
-    runcoach_sigv4_put(&text, "/", 1);
-    runcoach_sigv4_put_encoded(&text, &key, 1);
-
-    canonical.path.len = text.pos - canonical.path.data;
-
-    runcoach_sigv4_put_query(&text, &canonical, cred, request);
+    runcoach_sigv4_put_url(&text, &canonical, cred, day, request);
 
     if (text.full) {
         return RUNCOACH_SIGV4_TOO_LARGE;
@@ -457,7 +498,8 @@ runcoach_sigv4_set_headers(runcoach_sigv4_canonical_t *canonical,
     for (i = 0; i < n; i++) {
 
         if (!runcoach_sigv4_is_header(&headers[i].name)
-            || !runcoach_sigv4_is_printable(&headers[i].value))
+            || (headers[i].value.data != request->host.data
+                && !runcoach_sigv4_is_printable(&headers[i].value)))
         {
             return RUNCOACH_SIGV4_BAD_REQUEST;
         }
@@ -485,81 +527,141 @@ runcoach_sigv4_set_headers(runcoach_sigv4_canonical_t *canonical,
 
 
 /*
- * The arguments are sorted as they will be encoded, then written; afterwards
- * those of canonical point to what was written.
+ * Afterwards path and args of canonical are what was written.
+ */
+
+static void
+runcoach_sigv4_put_url(runcoach_sigv4_text_t *text,
+    runcoach_sigv4_canonical_t *canonical,
+    const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
+    const runcoach_sigv4_request_t *request)
+{
+    runcoach_sigv4_put_str(text, &request->scheme);
+    runcoach_sigv4_put(text, "://", 3);
+    runcoach_sigv4_put_str(text, &request->host);
+
+    canonical->method = request->method;
+    canonical->path.data = text->pos;
+
+    runcoach_sigv4_put_str(text, &request->base);
+    runcoach_sigv4_put(text, "/", 1);
+    runcoach_sigv4_put_encoded(text, &request->key, 1);
+
+    canonical->path.len = text->pos - canonical->path.data;
+
+    runcoach_sigv4_put(text, "?", 1);
+
+    canonical->args.data = text->pos;
+
+    runcoach_sigv4_put_query(text, canonical, cred, day, request);
+
+    canonical->args.len = text->pos - canonical->args.data;
+}
+
+
+/*
+ * Ours are in order and encoded already; others are merged in where they sort
+ * when they are encoded, most of them after ours.
  */
 
 static void
 runcoach_sigv4_put_query(runcoach_sigv4_text_t *text,
     runcoach_sigv4_canonical_t *canonical,
-    const runcoach_sigv4_credential_t *cred,
+    const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_request_t *request)
 {
     char                    expires[16];
+    char                   *digit;
     size_t                  i;
-    u_char                  scope[RUNCOACH_SIGV4_MAX_SCOPE];
-    runcoach_sigv4_text_t   credential;
-    runcoach_sigv4_pair_t  *arg;
+    runcoach_sigv4_pair_t  *others;
 
-    credential.pos = scope;
-    credential.last = scope + sizeof(scope);
-    credential.full = 0;
+    digit = expires + sizeof(expires);
 
-    runcoach_sigv4_put_str(&credential, &cred->access_key);
-    runcoach_sigv4_put(&credential, "/", 1);
-    runcoach_sigv4_put_scope(&credential, cred, canonical->date);
-
-    snprintf(expires, sizeof(expires), "%u", request->expires);
-
-    canonical->nquery = 0;
-
-    runcoach_sigv4_add_arg(canonical, "X-Amz-Algorithm",
-                           RUNCOACH_SIGV4_ALGORITHM,
-                           sizeof(RUNCOACH_SIGV4_ALGORITHM) - 1);
-    runcoach_sigv4_add_arg(canonical, "X-Amz-Credential", scope,
-                           credential.pos - scope);
-    runcoach_sigv4_add_arg(canonical, "X-Amz-Date", canonical->date,
-                           RUNCOACH_SIGV4_DATE);
-    runcoach_sigv4_add_arg(canonical, "X-Amz-Expires", expires,
-                           strlen(expires));
-    runcoach_sigv4_add_arg(canonical, "X-Amz-SignedHeaders",
-                           canonical->names.data, canonical->names.len);
-
-    if (cred->session_token.len != 0) {
-        runcoach_sigv4_add_arg(canonical, "X-Amz-Security-Token",
-                               cred->session_token.data,
-                               cred->session_token.len);
+    for (i = request->expires; i != 0; i /= 10) {
+        *--digit = '0' + i % 10;
     }
+
+    others = canonical->query;
 
     for (i = 0; i < request->nquery; i++) {
-        canonical->query[canonical->nquery++] = request->query[i];
+        others[i] = request->query[i];
     }
 
-    runcoach_sigv4_sort(canonical->query, canonical->nquery);
+    canonical->nquery = request->nquery;
 
-    for (i = 0; i < canonical->nquery; i++) {
-        arg = &canonical->query[i];
+    runcoach_sigv4_sort(others, canonical->nquery);
 
-        runcoach_sigv4_put(text, i == 0 ? "?" : "&", 1);
-        runcoach_sigv4_put_encoded(text, &arg->name, 0);
-        runcoach_sigv4_put(text, "=", 1);
-        runcoach_sigv4_put_encoded(text, &arg->value, 0);
+    i = 0;
+
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Algorithm",
+                           RUNCOACH_SIGV4_ALGORITHM,
+                           sizeof(RUNCOACH_SIGV4_ALGORITHM) - 1);
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Credential",
+                           day->scope, day->nscope);
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Date",
+                           canonical->date, RUNCOACH_SIGV4_DATE);
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Expires", digit,
+                           expires + sizeof(expires) - digit);
+
+    if (cred->session_token.len != 0) {
+        runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Security-Token",
+                               NULL, 0);
+        runcoach_sigv4_put_encoded(text, &cred->session_token, 0);
     }
+
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-SignedHeaders", NULL, 0);
+    runcoach_sigv4_put_encoded(text, &canonical->names, 0);
+
+    runcoach_sigv4_put_others(text, canonical, &i, NULL);
 }
 
 
 static void
-runcoach_sigv4_add_arg(runcoach_sigv4_canonical_t *canonical, const char *name,
+runcoach_sigv4_put_arg(runcoach_sigv4_text_t *text,
+    const runcoach_sigv4_canonical_t *canonical, size_t *i, const char *name,
     const void *value, size_t n)
 {
-    runcoach_sigv4_pair_t  *arg;
+    runcoach_str_t  s;
 
-    arg = &canonical->query[canonical->nquery++];
+    s.data = (const u_char *) name;
+    s.len = strlen(name);
 
-    arg->name.data = (const u_char *) name;
-    arg->name.len = strlen(name);
-    arg->value.data = value;
-    arg->value.len = n;
+    if (*i < canonical->nquery) {
+        runcoach_sigv4_put_others(text, canonical, i, &s);
+    }
+
+    runcoach_sigv4_put(text, "&", text->pos != canonical->args.data);
+    runcoach_sigv4_put(text, s.data, s.len);
+    runcoach_sigv4_put(text, "=", 1);
+    runcoach_sigv4_put(text, value, n);
+}
+
+
+/*
+ * Those from *i on which come before a name; NULL: the rest.
+ */
+
+static void
+runcoach_sigv4_put_others(runcoach_sigv4_text_t *text,
+    const runcoach_sigv4_canonical_t *canonical, size_t *i,
+    const runcoach_str_t *before)
+{
+    const runcoach_sigv4_pair_t  *arg;
+
+    for ( /* void */ ; *i < canonical->nquery; (*i)++) {
+        arg = &canonical->query[*i];
+
+        if (before != NULL
+            && runcoach_sigv4_compare_str(&arg->name, before) > 0)
+        {
+            return;
+        }
+
+        runcoach_sigv4_put(text, "&", text->pos != canonical->args.data);
+        runcoach_sigv4_put_encoded(text, &arg->name, 0);
+        runcoach_sigv4_put(text, "=", 1);
+        runcoach_sigv4_put_encoded(text, &arg->value, 0);
+    }
 }
 
 
@@ -609,6 +711,11 @@ runcoach_sigv4_verify(const runcoach_sigv4_credential_t *cred,
 
     canonical.method = request->method;
     canonical.path = request->path;
+    canonical.args.data = NULL;
+
+    if (!runcoach_sigv4_renew(day, cred, canonical.date)) {
+        return RUNCOACH_SIGV4_ERROR;
+    }
 
     rc = runcoach_sigv4_sign(signature, cred, day, &canonical);
     if (rc != RUNCOACH_SIGV4_OK) {
@@ -948,6 +1055,7 @@ runcoach_sigv4_sign(char *signature, const runcoach_sigv4_credential_t *cred,
     char                    hex[RUNCOACH_SIGV4_HEX];
     u_char                  digest[RUNCOACH_SIGV4_HASH];
     u_char                  buf[RUNCOACH_SIGV4_MAX_SCOPE + 128];
+    SHA256_CTX              sha;
     runcoach_sigv4_text_t   text;
 
     if (!runcoach_sigv4_hash_request(digest, canonical)) {
@@ -968,9 +1076,18 @@ runcoach_sigv4_sign(char *signature, const runcoach_sigv4_credential_t *cred,
     runcoach_sigv4_put(&text, "\n", 1);
     runcoach_sigv4_put(&text, hex, sizeof(hex));
 
-    if (!runcoach_sigv4_renew(day, cred, canonical->date)
-        || !runcoach_sigv4_hmac(digest, day->key, sizeof(day->key), buf,
-                                text.pos - buf))
+    sha = day->inner;
+
+    if (!SHA256_Update(&sha, buf, text.pos - buf)
+        || !SHA256_Final(digest, &sha))
+    {
+        return RUNCOACH_SIGV4_ERROR;
+    }
+
+    sha = day->outer;
+
+    if (!SHA256_Update(&sha, digest, sizeof(digest))
+        || !SHA256_Final(digest, &sha))
     {
         return RUNCOACH_SIGV4_ERROR;
     }
@@ -985,65 +1102,64 @@ static int
 runcoach_sigv4_hash_request(u_char *digest,
     const runcoach_sigv4_canonical_t *canonical)
 {
+    int         ok;
+    size_t      i;
+    SHA256_CTX  sha;
+
+    ok = SHA256_Init(&sha)
+         && SHA256_Update(&sha, canonical->method.data, canonical->method.len)
+         && SHA256_Update(&sha, "\n", 1)
+         && SHA256_Update(&sha, canonical->path.data, canonical->path.len)
+         && SHA256_Update(&sha, "\n", 1)
+         && runcoach_sigv4_hash_query(&sha, canonical)
+         && SHA256_Update(&sha, "\n", 1);
+
+    for (i = 0; ok && i < canonical->nheaders; i++) {
+        ok = runcoach_sigv4_hash_pair(&sha, &canonical->headers[i]);
+    }
+
+    return ok
+           && SHA256_Update(&sha, "\n", 1)
+           && SHA256_Update(&sha, canonical->names.data, canonical->names.len)
+           && SHA256_Update(&sha, "\nUNSIGNED-PAYLOAD", 17)
+           && SHA256_Final(digest, &sha);
+}
+
+
+static int
+runcoach_sigv4_hash_query(SHA256_CTX *sha,
+    const runcoach_sigv4_canonical_t *canonical)
+{
+    int                           ok;
     size_t                        i;
-    runcoach_sigv4_hash_t         hash;
     const runcoach_sigv4_pair_t  *pair;
 
-    hash.md = EVP_MD_CTX_new();
-    if (hash.md == NULL) {
-        return 0;
+    if (canonical->args.data != NULL) {
+        return SHA256_Update(sha, canonical->args.data, canonical->args.len);
     }
 
-    hash.ok = EVP_DigestInit_ex(hash.md, EVP_sha256(), NULL);
+    ok = 1;
 
-    runcoach_sigv4_hash_str(&hash, &canonical->method);
-    runcoach_sigv4_hash(&hash, "\n", 1);
-    runcoach_sigv4_hash_str(&hash, &canonical->path);
-    runcoach_sigv4_hash(&hash, "\n", 1);
-
-    for (i = 0; i < canonical->nquery; i++) {
+    for (i = 0; ok && i < canonical->nquery; i++) {
         pair = &canonical->query[i];
 
-        runcoach_sigv4_hash(&hash, "&", i != 0);
-        runcoach_sigv4_hash_str(&hash, &pair->name);
-        runcoach_sigv4_hash(&hash, "=", 1);
-        runcoach_sigv4_hash_str(&hash, &pair->value);
+        ok = SHA256_Update(sha, "&", i != 0)
+             && SHA256_Update(sha, pair->name.data, pair->name.len)
+             && SHA256_Update(sha, "=", 1)
+             && SHA256_Update(sha, pair->value.data, pair->value.len);
     }
 
-    runcoach_sigv4_hash(&hash, "\n", 1);
-
-    for (i = 0; i < canonical->nheaders; i++) {
-        pair = &canonical->headers[i];
-
-        runcoach_sigv4_hash_str(&hash, &pair->name);
-        runcoach_sigv4_hash(&hash, ":", 1);
-        runcoach_sigv4_hash_value(&hash, &pair->value);
-        runcoach_sigv4_hash(&hash, "\n", 1);
-    }
-
-    runcoach_sigv4_hash(&hash, "\n", 1);
-    runcoach_sigv4_hash_str(&hash, &canonical->names);
-    runcoach_sigv4_hash(&hash, "\nUNSIGNED-PAYLOAD", 17);
-
-    hash.ok = hash.ok && EVP_DigestFinal_ex(hash.md, digest, NULL);
-
-    EVP_MD_CTX_free(hash.md);
-
-    return hash.ok;
+    return ok;
 }
 
 
-static void
-runcoach_sigv4_hash(runcoach_sigv4_hash_t *hash, const void *data, size_t n)
+static int
+runcoach_sigv4_hash_pair(SHA256_CTX *sha, const runcoach_sigv4_pair_t *pair)
 {
-    hash->ok = hash->ok && EVP_DigestUpdate(hash->md, data, n);
-}
-
-
-static void
-runcoach_sigv4_hash_str(runcoach_sigv4_hash_t *hash, const runcoach_str_t *s)
-{
-    runcoach_sigv4_hash(hash, s->data, s->len);
+    return SHA256_Update(sha, pair->name.data, pair->name.len)
+           && SHA256_Update(sha, ":", 1)
+           && runcoach_sigv4_hash_value(sha, &pair->value)
+           && SHA256_Update(sha, "\n", 1);
 }
 
 
@@ -1051,9 +1167,8 @@ runcoach_sigv4_hash_str(runcoach_sigv4_hash_t *hash, const runcoach_str_t *s)
  * Without the blanks at its ends, and with one space for several.
  */
 
-static void
-runcoach_sigv4_hash_value(runcoach_sigv4_hash_t *hash,
-    const runcoach_str_t *value)
+static int
+runcoach_sigv4_hash_value(SHA256_CTX *sha, const runcoach_str_t *value)
 {
     const u_char  *p, *last, *word;
 
@@ -1069,13 +1184,18 @@ runcoach_sigv4_hash_value(runcoach_sigv4_hash_t *hash,
     }
 
     for (word = p; p != last; p++) {
+
         if (p[0] == ' ' && p[1] == ' ') {
-            runcoach_sigv4_hash(hash, word, p - word);
+
+            if (!SHA256_Update(sha, word, p - word)) {
+                return 0;
+            }
+
             word = p + 1;
         }
     }
 
-    runcoach_sigv4_hash(hash, word, last - word);
+    return SHA256_Update(sha, word, last - word);
 }
 
 
@@ -1089,30 +1209,90 @@ runcoach_sigv4_renew(runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_credential_t *cred, const char *date)
 {
     int     ok;
-    u_char  key[4 + RUNCOACH_SIGV4_MAX_NAME];
+    u_char  key[RUNCOACH_SIGV4_HASH];
 
     if (memcmp(day->date, date, RUNCOACH_SIGV4_DAY) == 0) {
         return 1;
     }
 
-    memcpy(key, "AWS4", 4);
-    memcpy(key + 4, cred->secret_key.data, cred->secret_key.len);
+    memset(day->date, 0, sizeof(day->date));
 
-    ok = runcoach_sigv4_hmac(day->key, key, 4 + cred->secret_key.len, date,
-                             RUNCOACH_SIGV4_DAY)
-         && runcoach_sigv4_hmac(day->key, day->key, sizeof(day->key),
-                                cred->region.data, cred->region.len)
-         && runcoach_sigv4_hmac(day->key, day->key, sizeof(day->key), "s3", 2)
-         && runcoach_sigv4_hmac(day->key, day->key, sizeof(day->key),
-                                "aws4_request", 12);
+    ok = runcoach_sigv4_derive(key, cred, date)
+         && runcoach_sigv4_prepare(&day->inner, key, 0x36)
+         && runcoach_sigv4_prepare(&day->outer, key, 0x5c);
 
     OPENSSL_cleanse(key, sizeof(key));
 
-    memset(day->date, 0, sizeof(day->date));
-
     if (ok) {
+        runcoach_sigv4_set_scope(day, cred, date);
         memcpy(day->date, date, RUNCOACH_SIGV4_DAY);
     }
+
+    return ok;
+}
+
+
+static void
+runcoach_sigv4_set_scope(runcoach_sigv4_day_key_t *day,
+    const runcoach_sigv4_credential_t *cred, const char *date)
+{
+    u_char                 buf[RUNCOACH_SIGV4_MAX_SCOPE];
+    runcoach_sigv4_text_t  text;
+
+    text.pos = buf;
+    text.last = buf + sizeof(buf);
+    text.full = 0;
+
+    runcoach_sigv4_put_str(&text, &cred->access_key);
+    runcoach_sigv4_put(&text, "/", 1);
+    runcoach_sigv4_put_scope(&text, cred, date);
+
+    day->nscope = runcoach_sigv4_encode(day->scope, buf, text.pos - buf, 0);
+}
+
+
+static int
+runcoach_sigv4_derive(u_char *key, const runcoach_sigv4_credential_t *cred,
+    const char *date)
+{
+    int     ok;
+    size_t  n;
+    u_char  secret[4 + RUNCOACH_SIGV4_MAX_NAME];
+
+    n = cred->secret_key.len;
+
+    memcpy(secret, "AWS4", 4);
+    memcpy(secret + 4, cred->secret_key.data, n);
+
+    ok = runcoach_sigv4_hmac(key, secret, 4 + n, date, RUNCOACH_SIGV4_DAY)
+         && runcoach_sigv4_hmac(key, key, RUNCOACH_SIGV4_HASH,
+                                cred->region.data, cred->region.len)
+         && runcoach_sigv4_hmac(key, key, RUNCOACH_SIGV4_HASH, "s3", 2)
+         && runcoach_sigv4_hmac(key, key, RUNCOACH_SIGV4_HASH,
+                                "aws4_request", 12);
+
+    OPENSSL_cleanse(secret, sizeof(secret));
+
+    return ok;
+}
+
+
+static int
+runcoach_sigv4_prepare(SHA256_CTX *sha, const u_char *key, u_char pad)
+{
+    int     ok;
+    size_t  i;
+    u_char  block[RUNCOACH_SIGV4_BLOCK];
+
+    memset(block, pad, sizeof(block));
+
+    for (i = 0; i < RUNCOACH_SIGV4_HASH; i++) {
+        block[i] ^= key[i];
+    }
+
+    ok = SHA256_Init(sha) && SHA256_Update(sha, block, sizeof(block));
+
+    OPENSSL_cleanse(block, sizeof(block));
 
     return ok;
 }
@@ -1131,16 +1311,31 @@ runcoach_sigv4_hex(char *dst, const u_char *src, size_t n)
 {
     size_t  i;
 
-    static const char  hex[] = "0123456789abcdef";
+    static const char  hex[] =
+        "000102030405060708090a0b0c0d0e0f"
+        "101112131415161718191a1b1c1d1e1f"
+        "202122232425262728292a2b2c2d2e2f"
+        "303132333435363738393a3b3c3d3e3f"
+        "404142434445464748494a4b4c4d4e4f"
+        "505152535455565758595a5b5c5d5e5f"
+        "606162636465666768696a6b6c6d6e6f"
+        "707172737475767778797a7b7c7d7e7f"
+        "808182838485868788898a8b8c8d8e8f"
+        "909192939495969798999a9b9c9d9e9f"
+        "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"
+        "b0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
+        "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"
+        "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
+        "e0e1e2e3e4e5e6e7e8e9eaebecedeeef"
+        "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
 
     for (i = 0; i < n; i++) {
-        *dst++ = hex[src[i] >> 4];
-        *dst++ = hex[src[i] & 0x0f];
+        memcpy(dst + 2 * i, hex + 2 * src[i], 2);
     }
 }
 
 
-static void
+static inline void
 runcoach_sigv4_put(runcoach_sigv4_text_t *text, const void *data, size_t n)
 {
     if (text->full || (size_t) (text->last - text->pos) < n) {
@@ -1162,27 +1357,23 @@ runcoach_sigv4_put_str(runcoach_sigv4_text_t *text, const runcoach_str_t *s)
 }
 
 
-/*
- * Afterwards s is what was written.
- */
-
 static void
-runcoach_sigv4_put_encoded(runcoach_sigv4_text_t *text, runcoach_str_t *s,
-    int keep_slash)
+runcoach_sigv4_put_encoded(runcoach_sigv4_text_t *text,
+    const runcoach_str_t *s, int keep_slash)
 {
-    size_t   i, n;
-    u_char   code[3];
-    u_char  *start;
+    size_t  i, n;
+    u_char  code[3];
 
-    start = text->pos;
+    if ((size_t) (text->last - text->pos) / 3 >= s->len) {
+        text->pos += runcoach_sigv4_encode(text->pos, s->data, s->len,
+                                           keep_slash);
+        return;
+    }
 
     for (i = 0; i < s->len; i++) {
         n = runcoach_sigv4_encode(code, &s->data[i], 1, keep_slash);
         runcoach_sigv4_put(text, code, n);
     }
-
-    s->data = start;
-    s->len = text->pos - start;
 }
 
 
@@ -1457,17 +1648,55 @@ runcoach_sigv4_encodes(const runcoach_str_t *s, const u_char *raw, size_t n)
 }
 
 
+/*
+ * By the days since 1 March of year 0, so that the leap day ends a year;
+ * strftime() would cost as much as the signature.
+ */
+
 static int
 runcoach_sigv4_format_date(char *date, time_t t)
 {
-    struct tm  tm;
+    unsigned  days, era, year, month, second;
 
-    if (t < 0 || t > RUNCOACH_SIGV4_MAX_TIME || gmtime_r(&t, &tm) == NULL) {
+    if (t < 0 || t > RUNCOACH_SIGV4_MAX_TIME) {
         return 0;
     }
 
-    return strftime(date, RUNCOACH_SIGV4_DATE + 1, "%Y%m%dT%H%M%SZ", &tm)
-           == RUNCOACH_SIGV4_DATE;
+    days = t / 86400 + 719468;
+    second = t % 86400;
+
+    era = days / 146097;
+    days %= 146097;
+
+    year = (days - days / 1460 + days / 36524 - days / 146096) / 365;
+    days -= 365 * year + year / 4 - year / 100;
+    month = (5 * days + 2) / 153;
+    days -= (153 * month + 2) / 5;
+
+    month = month < 10 ? month + 3 : month - 9;
+    year += era * 400 + (month <= 2);
+
+    runcoach_sigv4_digits(date, year, 4);
+    runcoach_sigv4_digits(date + 4, month, 2);
+    runcoach_sigv4_digits(date + 6, days + 1, 2);
+    date[8] = 'T';
+    runcoach_sigv4_digits(date + 9, second / 3600, 2);
+    runcoach_sigv4_digits(date + 11, second / 60 % 60, 2);
+    runcoach_sigv4_digits(date + 13, second % 60, 2);
+    date[15] = 'Z';
+    date[16] = '\0';
+
+    return 1;
+}
+
+
+static void
+runcoach_sigv4_digits(char *p, unsigned value, size_t n)
+{
+    while (n-- != 0) {
+        p[n] = '0' + value % 10;
+        value /= 10;
+    }
 }
 
 
@@ -1523,6 +1752,31 @@ runcoach_sigv4_number(const char *p, size_t n)
     }
 
     return value;
+}
+
+
+size_t
+runcoach_sigv4_max(const runcoach_sigv4_credential_t *cred,
+    const runcoach_sigv4_request_t *request)
+{
+    size_t                        i, n;
+    const runcoach_sigv4_pair_t  *pair;
+
+    n = RUNCOACH_SIGV4_FIXED + request->scheme.len + request->host.len
+        + request->base.len
+        + 3 * (request->key.len + cred->access_key.len + cred->region.len
+               + cred->session_token.len);
+
+    for (i = 0; i < request->nheaders; i++) {
+        n += request->headers[i].name.len + 3;
+    }
+
+    for (i = 0; i < request->nquery; i++) {
+        pair = &request->query[i];
+        n += 3 * (pair->name.len + pair->value.len) + 2;
+    }
+
+    return n;
 }
 
 

@@ -19,6 +19,7 @@
 
 
 #include <time.h>
+#include <openssl/sha.h>
 
 #include "runcoach_base64.h"
 
@@ -29,6 +30,7 @@
 #define RUNCOACH_SIGV4_MAX_ARGS     32      /* of a request to be verified */
 #define RUNCOACH_SIGV4_MAX_NAME     256     /* of access key, secret, region */
 #define RUNCOACH_SIGV4_MAX_URL      8192
+#define RUNCOACH_SIGV4_MAX_SCOPE    (2 * RUNCOACH_SIGV4_MAX_NAME + 64)
 
 
 typedef struct {
@@ -40,13 +42,19 @@ typedef struct {
 
 
 /*
- * A derived signing key of one UTC day.  Zero it before the first use, keep
- * one for each credential; the functions below renew it when the day changes.
+ * A derived signing key of one UTC day, as the two states of SHA-256 which are
+ * all that an HMAC needs of a key, and the credential as it stands in a URL.
+ * Zero it before the first use, keep one for each credential; the functions
+ * below renew it when the day changes.  One that verifies should be another
+ * than the one that signs: the day there is what the client says.
  */
 
 typedef struct {
     char                   date[9];         /* "20261120" */
-    u_char                 key[32];
+    SHA256_CTX             inner;
+    SHA256_CTX             outer;
+    size_t                 nscope;
+    u_char                 scope[3 * RUNCOACH_SIGV4_MAX_SCOPE];
 } runcoach_sigv4_day_key_t;
 
 
@@ -118,6 +126,14 @@ size_t runcoach_sigv4_encode(u_char *dst, const u_char *src, size_t n,
 
 runcoach_sigv4_rc_e runcoach_sigv4_presign(u_char *url, size_t size, size_t *n,
     const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
+    const runcoach_sigv4_request_t *request);
+
+
+/*
+ * Not less than the length of the URL that runcoach_sigv4_presign() makes.
+ */
+
+size_t runcoach_sigv4_max(const runcoach_sigv4_credential_t *cred,
     const runcoach_sigv4_request_t *request);
 
 

@@ -1,6 +1,6 @@
 // AWS's presigner.  Standard input is a list of {method, key, expires, time,
-// headers, endpoint, bucket, region, access_key, secret_key}; the answer is
-// a list of URLs.
+// headers, query, virtual, endpoint, bucket, region, access_key, secret_key};
+// the answer is a list of URLs.
 //
 // S3RequestPresigner adds two parameters of its own to a URL (x-id and
 // X-Amz-Content-Sha256), so the signer below it is asked as well, which signs
@@ -27,7 +27,7 @@ for (const c of cases) {
     const client = new S3Client({
         endpoint: c.endpoint,
         region: c.region,
-        forcePathStyle: true,
+        forcePathStyle: !c.virtual,
         requestChecksumCalculation: 'WHEN_REQUIRED',
         responseChecksumValidation: 'WHEN_REQUIRED',
         credentials: {
@@ -52,11 +52,27 @@ for (const c of cases) {
         input.ChecksumSHA256 = headers['x-amz-checksum-sha256'];
     }
 
+    if (headers['if-none-match'] !== undefined) {
+        input.IfNoneMatch = headers['if-none-match'];
+    }
+
+    for (const name of Object.keys(headers)) {
+        if (name.startsWith('x-amz-meta-')) {
+            input.Metadata ??= {};
+            input.Metadata[name.slice(11)] = headers[name];
+        }
+    }
+
+    if (c.query?.['response-content-disposition'] !== undefined) {
+        input.ResponseContentDisposition =
+            c.query['response-content-disposition'];
+    }
+
     const url = await getSignedUrl(client, new commands[c.method](input), {
         expiresIn: c.expires,
         signingDate: new Date(c.time * 1000),
         signableHeaders: new Set(['host', ...Object.keys(headers)]),
-        unhoistableHeaders: new Set(['x-amz-checksum-sha256']),
+        unhoistableHeaders: new Set(Object.keys(headers)),
     });
 
     answers.push(url);

@@ -2,7 +2,7 @@
 /*
  * Signs what it is given on standard input with lib/, for comparing with other
  * signers and for asking other servers: a list of objects with method,
- * endpoint, bucket, key, time, expires, headers, query, access_key,
+ * endpoint, bucket, virtual, key, time, expires, headers, query, access_key,
  * secret_key, region and session_token.  The answer is a list of URLs, null
  * for what is refused.
  */
@@ -58,7 +58,7 @@ done:
 static int
 presign(json_t *answers, const json_t *c)
 {
-    char                          base[128];
+    char                          base[128], virtual[256];
     u_char                        url[RUNCOACH_SIGV4_MAX_URL];
     size_t                        n;
     const char                   *endpoint, *host;
@@ -95,6 +95,14 @@ presign(json_t *answers, const json_t *c)
 
     request.base.data = (const u_char *) base;
     request.base.len = n < sizeof(base) ? n : sizeof(base) - 1;
+
+    if (json_is_true(json_object_get(c, "virtual"))) {
+        n = snprintf(virtual, sizeof(virtual), "%s.%s", base + 1, host + 3);
+
+        request.host.data = (const u_char *) virtual;
+        request.host.len = n < sizeof(virtual) ? n : sizeof(virtual) - 1;
+        request.base.len = 0;
+    }
 
     request.method = string(c, "method");
     request.key = string(c, "key");

@@ -24,6 +24,9 @@ static void test_sessions(void);
 static void test_invalid(void);
 static void test_large(void);
 static void test_metadata(void);
+static void test_deep(void);
+static void test_mend(void);
+static void test_user(void);
 static void test_time(void);
 static void test_address(void);
 static void test_name(void);
@@ -277,8 +280,101 @@ test_metadata(void)
                          "\"email_addresses\":["
                          address("e1", "a@example.com", "verified") "]"),
                     "a@example.com", 1)
-       && ev.event_ms == 1795166399001,
+       && ev.event_ms == 1795166399001 && !ev.mended,
        "a huge number in metadata");
+
+    ok(parsed_email(user("updated", "\"unsafe_metadata\":{\"a\":1e400,"
+                         "\"b\":[-1e999,1e-400,12]},"
+                         "\"updated_at\":1795166399001,\"email_addresses\":["
+                         address("e1", "a@example.com", "verified") "]"),
+                    "a@example.com", 1)
+       && ev.event_ms == 1795166399001 && ev.mended,
+       "a number beyond a double in metadata");
+
+    ok(parsed_email(user("updated", "\"unsafe_metadata\":[\"\\ud83d\","
+                         "\"\\udc00x\",\"\\ud83d\\ud83d\\ude00\"],"
+                         "\"email_addresses\":["
+                         address("e1", "a@example.com", "verified") "]"),
+                    "a@example.com", 1) && ev.mended,
+       "lone surrogates in metadata");
+
+    ok(parse("{\"type\":\"user.created\",\"data\":{\"id\":\"u\",}}")
+       == CLERK_NOT_JSON, "what is no JSON stays none");
+}
+
+
+static void
+test_deep(void)
+{
+    char    json[16384];
+    size_t  i, n, depth;
+
+    static const size_t  depths[] = { 500, 1500, 3000, 7000 };
+
+    for (i = 0; i < 4; i++) {
+        depth = depths[i];
+
+        n = sprintf(json, "{\"type\":\"user.updated\",\"data\":{\"x\":");
+        memset(json + n, '[', depth);
+        n += depth;
+        n += sprintf(json + n, "\"]\\\"\"");
+        memset(json + n, ']', depth);
+        n += depth;
+        sprintf(json + n, ",\"id\":\"u\",\"first_name\":\"Deep\"}}");
+
+        ok(parsed_name(json, "Deep"), "metadata %zu deep", depth);
+    }
+}
+
+
+static void
+test_mend(void)
+{
+    size_t  i;
+    char    text[128];
+
+    static const char  *cases[][2] = {
+        { "{\"a\":1}", "{\"a\":1}" },
+        { "[1e400,-1e400,1e300]", "[0    ,0     ,1e300]" },
+        { "[\"1e400\"]", "[\"1e400\"]" },
+        { "\"\\ud800\"", "\"\\ufffd\"" },
+        { "\"\\udfff\\u0041\"", "\"\\ufffd\\u0041\"" },
+        { "\"\\uD83D\\uDE00\"", "\"\\uD83D\\uDE00\"" },
+        { "\"\\\\ud800\"", "\"\\\\ud800\"" },
+        { "\"\\ud800", "\"\\ufffd" },
+        { "\"\\ud8", "\"\\ud8" },
+        { "\"\\", "\"\\" },
+        { "\"\xed\x9f\xbf\xee\x80\x80\"", "\"\xed\x9f\xbf\xee\x80\x80\"" },
+        { "", "" }
+    };
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        strcpy(text, cases[i][0]);
+        clerk_mend((u_char *) text, strlen(text));
+        is_str(text, cases[i][1], cases[i][0]);
+    }
+}
+
+
+static void
+test_user(void)
+{
+    const char  *reason;
+
+    static const char  json[] =
+        "{\"id\":\"user_1\",\"object\":\"user\",\"updated_at\":17951663990"
+        "00,\"first_name\":\"Ada\",\"email_addresses\":["
+        address("e1", "a@example.com", "verified") "]}";
+
+    ok(clerk_user_parse(&ev, (const u_char *) json, sizeof(json) - 1, &reason)
+       == CLERK_OK && ev.kind == CLERK_USER_UPDATED && ev.email_verified
+       && ev.event_ms == 1795166399000, "a user of the API");
+    is_str(ev.clerk_id, "user_1", "its id");
+    is_str(ev.email, "a@example.com", "its address");
+    ok(clerk_user_parse(&ev, (const u_char *) "{}", 2, &reason)
+       == CLERK_INVALID && ev.type[0] == '\0', "no user");
+    ok(clerk_user_parse(&ev, (const u_char *) "[", 1, &reason)
+       == CLERK_NOT_JSON, "no JSON");
 }
 
 
@@ -414,6 +510,9 @@ main(void)
     test_invalid();
     test_large();
     test_metadata();
+    test_deep();
+    test_mend();
+    test_user();
     test_time();
     test_address();
     test_name();

@@ -50,6 +50,10 @@ test_defaults(void)
        && cf.webhook_secret == NULL && !cf.store_enabled,
        "nothing to talk to");
     ok(cf.database_verify == 1, "databases are verified");
+    ok(cf.queue_mode == QUEUE_INTERNAL && cf.clerk_secret == NULL
+       && cf.user_files_grace == 7 && cf.payload_days == 30
+       && cf.upload_grace == 300, "nobody else is asked");
+    is_str(cf.clerk_api_url, "https://api.clerk.com", "Clerk's API");
 
     ok(load(empty) == 0, "an empty value is none");
     ok(cf.database == NULL && cf.redis_url == NULL
@@ -104,6 +108,12 @@ test_errors(void)
         { { "MAX_FILE_SIZE", "0", NULL }, "from 1 to" },
         { { "SIDECAR_THREADS", "65", NULL }, "SIDECAR_THREADS" },
         { { "SIDECAR_LISTEN", "here", NULL }, "SIDECAR_LISTEN" },
+        { { "QUEUE_MODE", "rq", NULL }, "QUEUE_MODE must be" },
+        { { "QUEUE_MODE", "arq", NULL }, "QUEUE_MODE needs REDIS_URL" },
+        { { "CLERK_API_URL", "http://api.clerk.com", NULL },
+          "CLERK_API_URL must be https" },
+        { { "CLERK_SECRET_KEY", "sk hunter2", NULL },
+          "CLERK_SECRET_KEY must be one word" },
         { { "SIDECAR_LISTEN", "unix:", NULL }, "SIDECAR_LISTEN" },
         { { "SIDECAR_LOG_LEVEL", "loud", NULL }, "SIDECAR_LOG_LEVEL" },
         { { "DATABASE_TLS_VERIFY", "yes", NULL }, "\"on\" or \"off\"" },

@@ -795,7 +795,7 @@ main(int argc, char **argv)
         { .name = "1.05, one edge", .rate = 1000, .burst = 1000,
           .edges = 1, .load = 1.05, .seconds = 60, .bound = 20 },
         { .name = "1.2, one edge", .rate = 1000, .burst = 1000,
-          .edges = 1, .load = 1.2, .seconds = 60, .bound = 20 },
+          .edges = 1, .load = 1.2, .seconds = 60, .bound = 21 },
         { .name = "flood 5, one edge", .rate = 1000, .burst = 1000,
           .edges = 1, .load = 5, .seconds = 30, .bound = 30 },
         { .name = "1.0, burst of 100, one edge", .rate = 1000, .burst = 100,

@@ -58,6 +58,9 @@ static void test_values(void);
 static void test_bounds(void);
 static void test_refused(void);
 static void test_day_key(void);
+static void test_dates(void);
+static void test_max(void);
+static void test_virtual_host(void);
 static void test_verify(void);
 static void test_verify_time(void);
 static void test_verify_scope(void);
@@ -863,11 +866,85 @@ test_day_key(void)
     presign(&request);
     is_str(url, before, "there and back");
 
-    memset(day.key, 0, sizeof(day.key));
+    memset(&day.inner.h, 0, sizeof(day.inner.h));
     presign(&request);
     ok(strcmp(url, before) != 0, "the cached key is what signs");
 
     memset(&day, 0, sizeof(day));
+}
+
+
+/*
+ * Each day from 1970 to 2400, and some hours far beyond, by libc's calendar.
+ */
+
+static void
+test_dates(void)
+{
+    char       ours[RUNCOACH_SIGV4_DATE + 1], theirs[64];
+    int        bad;
+    time_t     t, back;
+    struct tm  tm;
+
+    bad = 0;
+
+    for (t = 0; t < 13569465600; t += 86400 - 7) {
+        gmtime_r(&t, &tm);
+        strftime(theirs, sizeof(theirs), "%Y%m%dT%H%M%SZ", &tm);
+
+        bad += !runcoach_sigv4_format_date(ours, t)
+               || strcmp(ours, theirs) != 0
+               || !runcoach_sigv4_parse_date(&back, ours)
+               || back != t;
+    }
+
+    ok(bad == 0, "dates to the year 2400");
+
+    ok(runcoach_sigv4_format_date(ours, RUNCOACH_SIGV4_MAX_TIME),
+       "the last second of 9999");
+    is_str(ours, "99991231T235959Z", "is written");
+    ok(!runcoach_sigv4_format_date(ours, RUNCOACH_SIGV4_MAX_TIME + 1)
+       && !runcoach_sigv4_format_date(ours, -1), "others are not");
+}
+
+
+static void
+test_max(void)
+{
+    size_t                    i, max;
+    runcoach_sigv4_request_t  request;
+
+    for (i = 0; i < NVECTORS; i++) {
+        request = request_of(&vectors[i]);
+        max = runcoach_sigv4_max(&cred, &request);
+
+        ok(presign(&request) == RUNCOACH_SIGV4_OK && strlen(url) <= max
+           && max < strlen(url) + 500, "%s: at most %zu", vectors[i].name, max);
+    }
+
+    cred.session_token = str(NULL);
+}
+
+
+/*
+ * The virtual host of a bucket is a signature over another host and path.
+ */
+
+static void
+test_virtual_host(void)
+{
+    runcoach_sigv4_request_t  request;
+
+    request = request_of(&vectors[0]);
+    request.host = str("fit-files." R2);
+    request.base = str("");
+
+    ok(presign(&request) == RUNCOACH_SIGV4_OK, "virtual host");
+    ok(strncmp(url, "https://fit-files." R2 "/users/7/activities/100.fit?",
+               strlen("https://fit-files." R2 "/users/7/activities/100.fit?"))
+       == 0, "in the host, not in the path");
+    ok(strstr(url, strrchr(vectors[0].url, '=')) == NULL,
+       "with a signature of its own");
 }
 
 
@@ -1310,6 +1387,9 @@ main(void)
     test_bounds();
     test_refused();
     test_day_key();
+    test_dates();
+    test_max();
+    test_virtual_host();
     test_verify();
     test_verify_time();
     test_verify_scope();

@@ -16,6 +16,11 @@ static int parse(runcoach_upload_t *upload, runcoach_upload_error_t *error,
 static void test_accepted(void);
 static void test_refused(void);
 static void test_checksum(void);
+static int open_list(runcoach_upload_body_t *body,
+    runcoach_upload_error_t *error, const char *json);
+static void test_members(void);
+static void test_list(void);
+static void test_list_refused(void);
 
 
 static int
@@ -60,7 +65,7 @@ static void
 test_refused(void)
 {
     size_t                   i;
-    char                     json[RUNCOACH_UPLOAD_MAX + 2];
+    char                     json[RUNCOACH_UPLOAD_ONE_MAX + 2];
     runcoach_upload_t        u;
     runcoach_upload_error_t  error;
 
@@ -92,6 +97,33 @@ test_refused(void)
         { "{\"content_type\":\" a/b\"}", "content_type", "value_error" },
         { "{\"content_type\":\"a/\xc3\xa9\"}", "content_type", "value_error" },
         { "{\"checksum\":7}", "checksum", "value_error" },
+        { "{\"expires_in\":0}", "expires_in", "value_error" },
+        { "{\"expires_in\":604801}", "expires_in", "value_error" },
+        { "{\"expires_in\":\"1h\"}", "expires_in", "int_type" },
+        { "{\"if_none_match\":true}", "if_none_match", "value_error" },
+        { "{\"if_none_match\":\"etag\"}", "if_none_match", "value_error" },
+        { "{\"content_type\":\"a/b  c\"}", "content_type", "value_error" },
+        { "{\"content_disposition\":7}", "content_disposition",
+          "string_type" },
+        { "{\"content_disposition\":\"inline\"}", "content_disposition",
+          "value_error" },
+        { "{\"content_disposition\":\"attachments\"}",
+          "content_disposition", "value_error" },
+        { "{\"content_disposition\":\"attachment; \\r\\nX: y\"}",
+          "content_disposition", "value_error" },
+        { "{\"metadata\":[]}", "metadata", "dict_type" },
+        { "{\"metadata\":{\"A\":\"b\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"\":\"b\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a:b\":\"c\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a_b\":\"c\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a\":1}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a\":\"\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a\":\"b\\n\"}}", "metadata", "value_error" },
+        { "{\"metadata\":{\"a\":\"Ã©\"}}", "metadata",
+          "value_error" },
+        { "{\"metadata\":{\"a\":\"1\",\"b\":\"1\",\"c\":\"1\",\"d\":\"1\","
+          "\"e\":\"1\",\"f\":\"1\",\"g\":\"1\",\"h\":\"1\",\"i\":\"1\"}}",
+          "metadata", "too_long" },
         { "{\"checksum\":\"\"}", "checksum", "value_error" },
         { "{\"checksum\":\"abc\"}", "checksum", "value_error" }
     };
@@ -109,7 +141,7 @@ test_refused(void)
     ok(parse(&u, &error, json) == -1, "a body that is too long");
     is_str(error.type, "too_long", "type");
 
-    json[RUNCOACH_UPLOAD_MAX] = '\0';
+    json[RUNCOACH_UPLOAD_ONE_MAX] = '\0';
     ok(parse(&u, &error, json) == 0, "a body of the greatest length");
 }
 
@@ -151,12 +183,139 @@ test_checksum(void)
 }
 
 
+/* nodes and decoded strings last until the next call */
+
+static int
+open_list(runcoach_upload_body_t *body, runcoach_upload_error_t *error,
+    const char *json)
+{
+    static u_char                buf[65536];
+    static runcoach_json_node_t  nodes[RUNCOACH_UPLOAD_NODES];
+
+    body->json.nodes = nodes;
+    body->json.max = runcoach_upload_nodes(strlen(json));
+    body->json.buf = buf;
+    body->json.size = sizeof(buf);
+
+    return runcoach_upload_open(body, error, (const u_char *) json,
+                                strlen(json));
+}
+
+
+static void
+test_members(void)
+{
+    runcoach_upload_t        u;
+    runcoach_upload_body_t   body;
+    runcoach_upload_error_t  error;
+
+    ok(open_list(&body, &error,
+                 "{\"expires_in\":900,\"if_none_match\":\"*\","
+                 "\"content_disposition\":\"attachment; filename=\\\"a\\\"\","
+                 "\"metadata\":{\"device\":\"fenix\",\"a-b-1\":\"x y\"}}") == 0
+       && body.n == 1 && body.list == NULL, "one object");
+    ok(runcoach_upload_next(&body, &u, &error) == 0, "it is read");
+    ok(u.expires_in == 900 && u.if_none_match == 1, "expiry, condition");
+    ok(u.disposition.len == 24
+       && memcmp(u.disposition.data, "attachment; filename=\"a\"", 24) == 0,
+       "disposition");
+    ok(u.nmetadata == 2 && u.metadata[0].name.len == 6
+       && memcmp(u.metadata[0].name.data, "device", 6) == 0
+       && u.metadata[1].value.len == 3
+       && memcmp(u.metadata[1].value.data, "x y", 3) == 0, "metadata");
+
+    ok(parse(&u, &error, "{\"metadata\":{\"a\":\"b\"},\"expires_in\":1}") == 0
+       && u.nmetadata == 0 && u.expires_in == 1,
+       "nothing is borrowed from memory that is gone");
+}
+
+
+static void
+test_list(void)
+{
+    int                      i, n;
+    char                     json[4096];
+    runcoach_upload_t        u;
+    runcoach_upload_body_t   body;
+    runcoach_upload_error_t  error;
+
+    n = sprintf(json, "{\"uploads\":[");
+
+    for (i = 1; i <= RUNCOACH_UPLOAD_LIST; i++) {
+        n += sprintf(json + n, "%s{\"activity_id\":%d}", i > 1 ? "," : "", i);
+    }
+
+    strcpy(json + n, "]}");
+
+    ok(open_list(&body, &error, json) == 0 && body.n == RUNCOACH_UPLOAD_LIST,
+       "the longest list");
+
+    for (i = 1; i <= RUNCOACH_UPLOAD_LIST; i++) {
+        if (runcoach_upload_next(&body, &u, &error) != 0
+            || u.activity_id != i)
+        {
+            break;
+        }
+    }
+
+    ok(i == RUNCOACH_UPLOAD_LIST + 1, "each is read, in order");
+
+    strcpy(json + n, ",{}]}");
+    ok(open_list(&body, &error, json) == -1, "one more");
+    is_str(error.field, "uploads", "field");
+    is_str(error.type, "too_long", "type");
+
+    ok(open_list(&body, &error, "{\"uploads\":[{},{\"file_size\":3},"
+                 "{\"file_size\":\"x\"},7]}") == 0, "a list with mistakes");
+    ok(runcoach_upload_next(&body, &u, &error) == 0 && u.file_size == -1,
+       "the first has none");
+    ok(runcoach_upload_next(&body, &u, &error) == 0 && u.file_size == 3,
+       "nor has the second");
+    ok(runcoach_upload_next(&body, &u, &error) == -1 && error.index == 2
+       && strcmp(error.field, "file_size") == 0, "the third is named");
+    ok(runcoach_upload_next(&body, &u, &error) == -1 && error.index == 3
+       && error.field == NULL && strcmp(error.type, "dict_type") == 0,
+       "the fourth is no object");
+}
+
+
+static void
+test_list_refused(void)
+{
+    size_t                   i;
+    runcoach_upload_body_t   body;
+    runcoach_upload_error_t  error;
+
+    static const struct {
+        const char  *json;
+        const char  *type;
+    } rows[] = {
+        { "{\"uploads\":[]}", "too_short" },
+        { "{\"uploads\":{}}", "list_type" },
+        { "{\"uploads\":null}", "list_type" },
+        { "{\"uploads\":[}", "json_invalid" },
+        { "[{}]", "dict_type" },
+        { "{\"a\":[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]}", "json_invalid" }
+    };
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ok(open_list(&body, &error, rows[i].json) == -1, "refused: %s",
+           rows[i].json);
+        is_str(error.type, rows[i].type, "type");
+        ok(error.index == -1, "no object of it is to blame");
+    }
+}
+
+
 int
 main(void)
 {
     test_accepted();
     test_refused();
     test_checksum();
+    test_members();
+    test_list();
+    test_list_refused();
 
     return done();
 }

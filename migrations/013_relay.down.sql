@@ -1,0 +1,1 @@
+DROP FUNCTION IF EXISTS edge_relay_job(bigint, integer, boolean);

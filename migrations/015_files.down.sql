@@ -1,0 +1,2 @@
+DROP FUNCTION IF EXISTS edge_move_file(integer, text, bigint, text, text,
+                                       boolean);
