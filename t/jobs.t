@@ -203,8 +203,8 @@ my $worker = $t->sidecar(['work'], { SIDECAR_UPLOAD_GRACE => 0 });
 ok($t->wait_for(sub {
     return $t->sql("SELECT count(*) FROM activities WHERE fit_file_key = \$1"
                    . " AND fit_file_status = 'analyzed'", $orphan) == 1;
-}, 15), 'repair: the orphan is completed');
-ok($t->wait_for(sub { return !-e "$root/$deleted_key" }, 15),
+}, 60), 'repair: the orphan is completed');
+ok($t->wait_for(sub { return !-e "$root/$deleted_key" }, 60),
    'repair: what was left is removed');
 $t->stop_process($worker);
 
