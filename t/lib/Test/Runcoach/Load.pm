@@ -131,7 +131,9 @@ sub client
 
     # what is under way is answered, also a byte at a time
 
-    for (1 .. $ENV{RUNCOACH_SHIM} ? 2000 : 200) {
+    my $rest = $ENV{RUNCOACH_SHIM} ? 2000 : 200;
+
+    for (1 .. $rest) {
         exchange($_) for @conns;
         sleep(0.001);
     }
