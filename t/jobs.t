@@ -27,6 +27,7 @@ $t->edge(work => 0, env => {
     RATE_LIMIT_REQUESTS => 60000,
     RATE_LIMIT_BURST => 1000,
 });
+$t->edge_silent();
 
 my $fit = $t->read_file("$FindBin::Bin/data/activity.fit");
 my $token = $t->token(sub => 'user_j');

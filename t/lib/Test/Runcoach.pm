@@ -1313,6 +1313,22 @@ sub edge
 }
 
 
+# URLs are then announced to the sidecar by nobody but the test
+
+sub edge_silent
+{
+    my ($self) = @_;
+
+    my $file = "$self->{home}/upload_url.conf";
+    my $conf = slurp($file);
+
+    $conf =~ s/\s+announce=\S+;/;/ or die "$file announces nothing\n";
+
+    $self->write_file($file, $conf);
+    $self->reload();
+}
+
+
 sub edge_home
 {
     my ($self) = @_;
