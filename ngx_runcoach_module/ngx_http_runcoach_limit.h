@@ -22,14 +22,26 @@
 #include "lib/runcoach_bucket.h"
 #include "lib/runcoach_bucket_script.h"
 #include "lib/runcoach_lease.h"
+#include "lib/runcoach_siphash.h"
 
 
 #define NGX_HTTP_RUNCOACH_LIMIT_MAX     RUNCOACH_LEASE_KEYS
 #define NGX_HTTP_RUNCOACH_LIMIT_NAME    64
-#define NGX_HTTP_RUNCOACH_LIMIT_HASH    16
+
+/* base64url of 128 bits: whom Redis knows by it */
+
+#define NGX_HTTP_RUNCOACH_LIMIT_DIGEST  22
+
+/* a call of the script for n keys, besides the beginning of its command */
+
+#define NGX_HTTP_RUNCOACH_LIMIT_CALL(n)                                       \
+    (3 * NGX_RUNCOACH_REDIS_NUMBER                                            \
+     + (n) * (NGX_RUNCOACH_REDIS_ARG + NGX_HTTP_RUNCOACH_LIMIT_KEY_LEN        \
+              + RUNCOACH_BUCKET_ARGS * NGX_RUNCOACH_REDIS_NUMBER))
 
 #define NGX_HTTP_RUNCOACH_LIMIT_KEY_LEN                                       \
-    (sizeof("rl:{") - 1 + 22 + sizeof("}:") - 1 + NGX_HTTP_RUNCOACH_LIMIT_NAME)
+    (sizeof("rl:{") - 1 + NGX_HTTP_RUNCOACH_LIMIT_DIGEST                      \
+     + sizeof("}:") - 1 + NGX_HTTP_RUNCOACH_LIMIT_NAME)
 
 
 typedef enum {
@@ -53,7 +65,7 @@ typedef enum {
 /* whom: a keyed hash of policy and key, which nobody outside can aim at */
 
 typedef struct {
-    uint64_t                            hash[2];
+    uint64_t                            hash[RUNCOACH_SIPHASH_128 / 8];
 } ngx_http_runcoach_limit_id_t;
 
 
@@ -64,7 +76,7 @@ struct ngx_http_runcoach_limit_node_s {
     ngx_queue_t                         queue;     /* seen last: first */
     ngx_queue_t                         leased;    /* its next is NULL: not */
     ngx_http_runcoach_limit_id_t        id;
-    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_HASH];
+    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
     uint64_t                            policy;
     runcoach_lease_t                    lease;
 };
@@ -73,7 +85,7 @@ struct ngx_http_runcoach_limit_node_s {
 typedef struct {
     ngx_queue_t                         queue;
     ngx_queue_t                         leased;
-    uint64_t                            seed[2];
+    runcoach_siphash_key_t              secret;
 
     ngx_runcoach_redis_shared_t         breaker;
 
@@ -126,7 +138,8 @@ typedef struct {
 
 typedef struct {
     ngx_array_t                         policies;  /* of pointers */
-    ngx_str_t                           sha1;
+    ngx_str_t                           evalsha;   /* as Redis reads them */
+    ngx_str_t                           eval;
     time_t                              complained;
 
     /* of the worker */
@@ -153,7 +166,7 @@ typedef struct {
     ngx_http_runcoach_limit_policy_t   *policy;
     ngx_http_runcoach_limit_id_t        id;
     ngx_str_t                           key;
-    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_HASH];
+    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
 
     /* those of the policy, unless they come from variables */
     runcoach_bucket_rate_t              rate;
@@ -229,6 +242,15 @@ void ngx_http_runcoach_limit_exit_worker(void *data);
 
 u_char *ngx_http_runcoach_limit_redis_key(u_char *p,
     ngx_http_runcoach_limit_policy_t *policy, u_char *digest);
+
+/* for a call: the beginning of both commands, and what it takes of one key */
+
+ngx_int_t ngx_http_runcoach_limit_script(ngx_conf_t *cf,
+    ngx_http_runcoach_limit_main_conf_t *lmcf);
+u_char *ngx_http_runcoach_limit_write_key(u_char *p,
+    ngx_http_runcoach_limit_policy_t *policy, u_char *digest);
+u_char *ngx_http_runcoach_limit_write_args(u_char *p,
+    const runcoach_bucket_rate_t *rate, const runcoach_bucket_ask_t *ask);
 void ngx_http_runcoach_limit_digest(ngx_str_t *key, u_char *digest);
 
 

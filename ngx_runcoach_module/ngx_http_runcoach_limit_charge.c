@@ -13,27 +13,24 @@
 
 #include "ngx_http_runcoach_limit.h"
 
+#include <ngx_sha1.h>
 #include <openssl/sha.h>
 
+
+#define NGX_HTTP_RUNCOACH_LIMIT_HASH      16
+
+#define NGX_HTTP_RUNCOACH_LIMIT_EVAL                                          \
+    (2 * NGX_RUNCOACH_REDIS_ARG + sizeof("EVALSHA") - 1)
 
 #define NGX_HTTP_RUNCOACH_LIMIT_IDLE      250    /* ms */
 #define NGX_HTTP_RUNCOACH_LIMIT_WALK      512    /* nodes in one go */
 #define NGX_HTTP_RUNCOACH_LIMIT_RELEASE   32     /* calls in one go */
 #define NGX_HTTP_RUNCOACH_LIMIT_COMPLAIN  10     /* s */
 
-/* arguments of a call, and the text of those which are made for it */
-
-#define NGX_HTTP_RUNCOACH_LIMIT_ARGC                                          \
-    (4 + NGX_HTTP_RUNCOACH_LIMIT_MAX * (1 + RUNCOACH_BUCKET_ARGS))
-#define NGX_HTTP_RUNCOACH_LIMIT_TEXT                                          \
-    (NGX_HTTP_RUNCOACH_LIMIT_ARGC * NGX_INT64_LEN                             \
-     + NGX_HTTP_RUNCOACH_LIMIT_MAX * NGX_HTTP_RUNCOACH_LIMIT_KEY_LEN)
-
-
 typedef struct {
     ngx_http_runcoach_limit_policy_t   *policy;
     ngx_http_runcoach_limit_id_t        id;
-    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_HASH];
+    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
     runcoach_bucket_rate_t              rate;
     runcoach_bucket_rate_t              local;
 } ngx_http_runcoach_limit_item_t;
@@ -77,10 +74,8 @@ static void ngx_http_runcoach_limit_free_call(
 static void ngx_http_runcoach_limit_bind(ngx_http_runcoach_limit_call_t *call);
 static ngx_int_t ngx_http_runcoach_limit_send(
     ngx_http_runcoach_limit_call_t *call);
-static ngx_uint_t ngx_http_runcoach_limit_write(
-    ngx_http_runcoach_limit_call_t *call, ngx_str_t *argv, u_char *p);
-static u_char *ngx_http_runcoach_limit_number(u_char *p, ngx_str_t *arg,
-    int64_t n);
+static u_char *ngx_http_runcoach_limit_write(
+    ngx_http_runcoach_limit_call_t *call, u_char *p);
 static void ngx_http_runcoach_limit_unsent(
     ngx_http_runcoach_limit_call_t *call);
 static void ngx_http_runcoach_limit_reply(void *data, redisReply *reply);
@@ -105,15 +100,47 @@ static ngx_http_runcoach_limit_policy_t *ngx_http_runcoach_limit_policy_of(
     ngx_http_runcoach_limit_main_conf_t *lmcf, uint64_t id);
 
 
-static ngx_str_t  ngx_http_runcoach_limit_script =
-    ngx_string(RUNCOACH_BUCKET_SCRIPT);
-
 /* [1] holds leases; [0] asks for each request, and never waits to do so */
 
 const runcoach_lease_conf_t  ngx_http_runcoach_limit_confs[] = {
     { 2000000, 250000, 0, 1000000, 1000000, 0 },
     RUNCOACH_LEASE_CONF
 };
+
+
+ngx_int_t
+ngx_http_runcoach_limit_script(ngx_conf_t *cf,
+    ngx_http_runcoach_limit_main_conf_t *lmcf)
+{
+    u_char      *p, digest[20], hex[2 * sizeof(digest)];
+    ngx_sha1_t   sha1;
+
+    ngx_sha1_init(&sha1);
+    ngx_sha1_update(&sha1, RUNCOACH_BUCKET_SCRIPT,
+                    sizeof(RUNCOACH_BUCKET_SCRIPT) - 1);
+    ngx_sha1_final(digest, &sha1);
+
+    ngx_hex_dump(hex, digest, sizeof(digest));
+
+    p = ngx_pnalloc(cf->pool, 2 * NGX_HTTP_RUNCOACH_LIMIT_EVAL + sizeof(hex)
+                              + sizeof(RUNCOACH_BUCKET_SCRIPT));
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    lmcf->evalsha.data = p;
+    p = ngx_runcoach_redis_write_arg(p, (u_char *) "EVALSHA", 7);
+    p = ngx_runcoach_redis_write_arg(p, hex, sizeof(hex));
+    lmcf->evalsha.len = p - lmcf->evalsha.data;
+
+    lmcf->eval.data = p;
+    p = ngx_runcoach_redis_write_arg(p, (u_char *) "EVAL", 4);
+    p = ngx_runcoach_redis_write_arg(p, (u_char *) RUNCOACH_BUCKET_SCRIPT,
+                                     sizeof(RUNCOACH_BUCKET_SCRIPT) - 1);
+    lmcf->eval.len = p - lmcf->eval.data;
+
+    return NGX_OK;
+}
 
 
 ngx_int_t
@@ -511,9 +538,11 @@ ngx_http_runcoach_limit_bind(ngx_http_runcoach_limit_call_t *call)
 static ngx_int_t
 ngx_http_runcoach_limit_send(ngx_http_runcoach_limit_call_t *call)
 {
-    u_char                                text[NGX_HTTP_RUNCOACH_LIMIT_TEXT];
-    ngx_str_t                             argv[NGX_HTTP_RUNCOACH_LIMIT_ARGC];
-    ngx_uint_t                            argc;
+    u_char                                buf[sizeof(RUNCOACH_BUCKET_SCRIPT)
+                                              + NGX_HTTP_RUNCOACH_LIMIT_EVAL
+                                              + NGX_HTTP_RUNCOACH_LIMIT_CALL(
+                                                NGX_HTTP_RUNCOACH_LIMIT_MAX)];
+    ngx_str_t                             command;
     ngx_http_runcoach_limit_main_conf_t  *lmcf;
 
     lmcf = call->lmcf;
@@ -522,19 +551,11 @@ ngx_http_runcoach_limit_send(ngx_http_runcoach_limit_call_t *call)
         return NGX_DECLINED;
     }
 
-    if (call->eval) {
-        ngx_str_set(&argv[0], "EVAL");
-        argv[1] = ngx_http_runcoach_limit_script;
+    command.data = buf;
+    command.len = ngx_http_runcoach_limit_write(call, buf) - buf;
 
-    } else {
-        ngx_str_set(&argv[0], "EVALSHA");
-        argv[1] = lmcf->sha1;
-    }
-
-    argc = 2 + ngx_http_runcoach_limit_write(call, &argv[2], text);
-
-    if (ngx_runcoach_redis_send(lmcf->redis, argc, argv,
-                                ngx_http_runcoach_limit_reply, call)
+    if (ngx_runcoach_redis_send_written(lmcf->redis, &command,
+                                        ngx_http_runcoach_limit_reply, call)
         == NULL)
     {
         return NGX_DECLINED;
@@ -544,13 +565,11 @@ ngx_http_runcoach_limit_send(ngx_http_runcoach_limit_call_t *call)
 }
 
 
-static ngx_uint_t
-ngx_http_runcoach_limit_write(ngx_http_runcoach_limit_call_t *call,
-    ngx_str_t *argv, u_char *p)
+static u_char *
+ngx_http_runcoach_limit_write(ngx_http_runcoach_limit_call_t *call, u_char *p)
 {
-    int64_t                          args[RUNCOACH_BUCKET_ARGS];
-    ngx_str_t                       *arg;
-    ngx_uint_t                       i, k, n;
+    ngx_str_t                       *begin;
+    ngx_uint_t                       i, n;
     ngx_http_runcoach_limit_item_t  *item;
 
     n = 0;
@@ -559,62 +578,61 @@ ngx_http_runcoach_limit_write(ngx_http_runcoach_limit_call_t *call,
         n += call->keys[i].call;
     }
 
-    arg = argv;
-    p = ngx_http_runcoach_limit_number(p, arg++, n);
+    begin = call->eval ? &call->lmcf->eval : &call->lmcf->evalsha;
+
+    p = ngx_runcoach_redis_write_count(p, 4 + n * (1 + RUNCOACH_BUCKET_ARGS));
+    p = ngx_cpymem(p, begin->data, begin->len);
+    p = ngx_runcoach_redis_write_number(p, n);
 
     for (i = 0; i < call->n; i++) {
 
-        if (!call->keys[i].call) {
-            continue;
+        if (call->keys[i].call) {
+            item = &call->items[i];
+            p = ngx_http_runcoach_limit_write_key(p, item->policy,
+                                                  item->digest);
         }
-
-        item = &call->items[i];
-
-        arg->data = p;
-        p = ngx_http_runcoach_limit_redis_key(p, item->policy, item->digest);
-        arg->len = p - arg->data;
-        arg++;
     }
 
-    p = ngx_http_runcoach_limit_number(p, arg++, call->conf->epoch);
+    p = ngx_runcoach_redis_write_number(p, call->conf->epoch);
 
     for (i = 0; i < call->n; i++) {
 
-        if (!call->keys[i].call) {
-            continue;
-        }
-
-        runcoach_bucket_args(args, call->keys[i].rate, &call->keys[i].ask);
-
-        for (k = 0; k < RUNCOACH_BUCKET_ARGS; k++) {
-            p = ngx_http_runcoach_limit_number(p, arg++, args[k]);
+        if (call->keys[i].call) {
+            p = ngx_http_runcoach_limit_write_args(p, call->keys[i].rate,
+                                                   &call->keys[i].ask);
         }
     }
 
-    return arg - argv;
+    return p;
 }
 
 
-/* most of them are one digit */
-
-static u_char *
-ngx_http_runcoach_limit_number(u_char *p, ngx_str_t *arg, int64_t n)
+u_char *
+ngx_http_runcoach_limit_write_key(u_char *p,
+    ngx_http_runcoach_limit_policy_t *policy, u_char *digest)
 {
-    u_char  *last;
+    u_char  key[NGX_HTTP_RUNCOACH_LIMIT_KEY_LEN], *last;
 
-    arg->data = p;
+    last = ngx_http_runcoach_limit_redis_key(key, policy, digest);
 
-    if (n >= 0 && n < 10) {
-        *p = (u_char) ('0' + n);
-        last = p + 1;
+    return ngx_runcoach_redis_write_arg(p, key, last - key);
+}
 
-    } else {
-        last = ngx_sprintf(p, "%L", n);
+
+u_char *
+ngx_http_runcoach_limit_write_args(u_char *p,
+    const runcoach_bucket_rate_t *rate, const runcoach_bucket_ask_t *ask)
+{
+    int64_t     args[RUNCOACH_BUCKET_ARGS];
+    ngx_uint_t  i;
+
+    runcoach_bucket_args(args, rate, ask);
+
+    for (i = 0; i < RUNCOACH_BUCKET_ARGS; i++) {
+        p = ngx_runcoach_redis_write_number(p, args[i]);
     }
 
-    arg->len = last - p;
-
-    return last;
+    return p;
 }
 
 
@@ -628,17 +646,8 @@ u_char *
 ngx_http_runcoach_limit_redis_key(u_char *p,
     ngx_http_runcoach_limit_policy_t *policy, u_char *digest)
 {
-    ngx_str_t  src, dst;
-
     p = ngx_cpymem(p, "rl:{", sizeof("rl:{") - 1);
-
-    src.data = digest;
-    src.len = NGX_HTTP_RUNCOACH_LIMIT_HASH;
-    dst.data = p;
-
-    ngx_encode_base64url(&dst, &src);
-
-    p += dst.len;
+    p = ngx_cpymem(p, digest, NGX_HTTP_RUNCOACH_LIMIT_DIGEST);
     *p++ = '}';
     *p++ = ':';
 
@@ -650,10 +659,14 @@ void
 ngx_http_runcoach_limit_digest(ngx_str_t *key, u_char *digest)
 {
     u_char  sha256[SHA256_DIGEST_LENGTH];
+    u_char  text[runcoach_base64_encoded_max(NGX_HTTP_RUNCOACH_LIMIT_HASH)];
 
     SHA256(key->data, key->len, sha256);
 
-    ngx_memcpy(digest, sha256, NGX_HTTP_RUNCOACH_LIMIT_HASH);
+    (void) runcoach_base64url_encode(text, sha256,
+                                     NGX_HTTP_RUNCOACH_LIMIT_HASH);
+
+    ngx_memcpy(digest, text, NGX_HTTP_RUNCOACH_LIMIT_DIGEST);
 }
 
 

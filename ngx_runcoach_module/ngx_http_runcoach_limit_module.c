@@ -7,8 +7,6 @@
 
 #include "ngx_http_runcoach_limit.h"
 
-#include <ngx_sha1.h>
-
 
 typedef enum {
     NGX_HTTP_RUNCOACH_LIMIT_VAR_STATUS = 0,
@@ -757,8 +755,6 @@ ngx_http_runcoach_limit_seconds(uint64_t us)
 static void *
 ngx_http_runcoach_limit_create_main_conf(ngx_conf_t *cf)
 {
-    ngx_sha1_t                            sha1;
-    u_char                                digest[20];
     ngx_pool_cleanup_t                   *cln;
     ngx_http_runcoach_limit_main_conf_t  *lmcf;
 
@@ -788,18 +784,9 @@ ngx_http_runcoach_limit_create_main_conf(ngx_conf_t *cf)
     cln->handler = ngx_http_runcoach_limit_exit_worker;
     cln->data = lmcf;
 
-    lmcf->sha1.len = 2 * sizeof(digest);
-    lmcf->sha1.data = ngx_pnalloc(cf->pool, lmcf->sha1.len);
-    if (lmcf->sha1.data == NULL) {
+    if (ngx_http_runcoach_limit_script(cf, lmcf) != NGX_OK) {
         return NULL;
     }
-
-    ngx_sha1_init(&sha1);
-    ngx_sha1_update(&sha1, RUNCOACH_BUCKET_SCRIPT,
-                    sizeof(RUNCOACH_BUCKET_SCRIPT) - 1);
-    ngx_sha1_final(digest, &sha1);
-
-    ngx_hex_dump(lmcf->sha1.data, digest, sizeof(digest));
 
     return lmcf;
 }

@@ -9,11 +9,7 @@
 #include "ngx_http_runcoach_limit.h"
 
 
-#define NGX_HTTP_RUNCOACH_LIMIT_ARGC       (5 + RUNCOACH_BUCKET_ARGS)
-#define NGX_HTTP_RUNCOACH_LIMIT_TEXT                                          \
-    (NGX_HTTP_RUNCOACH_LIMIT_KEY_LEN                                          \
-     + NGX_HTTP_RUNCOACH_LIMIT_ARGC * NGX_INT64_LEN)
-#define NGX_HTTP_RUNCOACH_LIMIT_REPORT     4096
+#define NGX_HTTP_RUNCOACH_LIMIT_REPORT  4096
 
 
 typedef enum {
@@ -36,7 +32,7 @@ typedef struct {
 
     ngx_http_runcoach_limit_policy_t     *policy;
     ngx_http_runcoach_limit_id_t          id;
-    u_char                                digest[NGX_HTTP_RUNCOACH_LIMIT_HASH];
+    u_char                                digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
     runcoach_bucket_rate_t                rate;
     runcoach_bucket_ask_t                 ask;
     runcoach_bucket_answer_t              answer;
@@ -245,10 +241,7 @@ static ngx_int_t
 ngx_http_runcoach_limit_report_send(ngx_http_runcoach_limit_report_t *report)
 {
     u_char                               *p;
-    u_char                                buf[NGX_HTTP_RUNCOACH_LIMIT_TEXT];
-    int64_t                               args[RUNCOACH_BUCKET_ARGS];
-    ngx_str_t                             argv[NGX_HTTP_RUNCOACH_LIMIT_ARGC];
-    ngx_uint_t                            i;
+    ngx_str_t                             command;
     ngx_http_runcoach_limit_main_conf_t  *lmcf;
 
     lmcf = report->lmcf;
@@ -256,29 +249,24 @@ ngx_http_runcoach_limit_report_send(ngx_http_runcoach_limit_report_t *report)
     report->ask.epoch = report->reset ? RUNCOACH_BUCKET_RESET
                                       : RUNCOACH_BUCKET_SILENT;
 
-    ngx_str_set(&argv[0], "EVAL");
-    ngx_str_set(&argv[1], RUNCOACH_BUCKET_SCRIPT);
-    ngx_str_set(&argv[2], "1");
-
-    p = ngx_http_runcoach_limit_redis_key(buf, report->policy, report->digest);
-
-    argv[3].data = buf;
-    argv[3].len = p - buf;
-
-    argv[4].data = p;
-    p = ngx_sprintf(p, "%uL", ngx_http_runcoach_limit_confs[1].epoch);
-    argv[4].len = p - argv[4].data;
-
-    runcoach_bucket_args(args, &report->rate, &report->ask);
-
-    for (i = 0; i < RUNCOACH_BUCKET_ARGS; i++) {
-        argv[5 + i].data = p;
-        p = ngx_sprintf(p, "%L", args[i]);
-        argv[5 + i].len = p - argv[5 + i].data;
+    command.data = ngx_pnalloc(report->ctx->request->pool,
+                               lmcf->eval.len
+                               + NGX_HTTP_RUNCOACH_LIMIT_CALL(1));
+    if (command.data == NULL) {
+        return NGX_ERROR;
     }
 
-    report->ctx->cmd = ngx_runcoach_redis_send(lmcf->redis,
-                                         NGX_HTTP_RUNCOACH_LIMIT_ARGC, argv,
+    p = ngx_runcoach_redis_write_count(command.data, 5 + RUNCOACH_BUCKET_ARGS);
+    p = ngx_cpymem(p, lmcf->eval.data, lmcf->eval.len);
+    p = ngx_runcoach_redis_write_number(p, 1);
+    p = ngx_http_runcoach_limit_write_key(p, report->policy, report->digest);
+    p = ngx_runcoach_redis_write_number(p,
+                                      ngx_http_runcoach_limit_confs[1].epoch);
+    p = ngx_http_runcoach_limit_write_args(p, &report->rate, &report->ask);
+
+    command.len = p - command.data;
+
+    report->ctx->cmd = ngx_runcoach_redis_send_written(lmcf->redis, &command,
                                          ngx_http_runcoach_limit_report_reply,
                                          report);
 

@@ -21,30 +21,11 @@ static void ngx_http_runcoach_limit_unlink(ngx_http_runcoach_limit_shctx_t *sh,
     ngx_http_runcoach_limit_node_t *node);
 
 
-/* SipHash-2-4, of 16 bytes */
-
-#define ngx_http_runcoach_limit_rotate(x, n)                                  \
-    (((x) << (n)) | ((x) >> (64 - (n))))
-
-#define ngx_http_runcoach_limit_round()                                       \
-    v0 += v1; v1 = ngx_http_runcoach_limit_rotate(v1, 13); v1 ^= v0;          \
-    v0 = ngx_http_runcoach_limit_rotate(v0, 32);                              \
-    v2 += v3; v3 = ngx_http_runcoach_limit_rotate(v3, 16); v3 ^= v2;          \
-    v0 += v3; v3 = ngx_http_runcoach_limit_rotate(v3, 21); v3 ^= v0;          \
-    v2 += v1; v1 = ngx_http_runcoach_limit_rotate(v1, 17); v1 ^= v2;          \
-    v2 = ngx_http_runcoach_limit_rotate(v2, 32)
-
-#define ngx_http_runcoach_limit_word(m)                                       \
-    v3 ^= (m);                                                                \
-    ngx_http_runcoach_limit_round();                                          \
-    ngx_http_runcoach_limit_round();                                          \
-    v0 ^= (m)
-
-
 ngx_int_t
 ngx_http_runcoach_limit_zone_init(ngx_slab_pool_t *shpool, void **data)
 {
     size_t                            size;
+    u_char                            secret[RUNCOACH_SIPHASH_KEY];
     ngx_uint_t                        n;
     ngx_http_runcoach_limit_shctx_t  *sh;
 
@@ -63,9 +44,11 @@ ngx_http_runcoach_limit_zone_init(ngx_slab_pool_t *shpool, void **data)
         return NGX_ERROR;
     }
 
-    if (RAND_bytes((u_char *) sh->seed, sizeof(sh->seed)) != 1) {
+    if (RAND_bytes(secret, sizeof(secret)) != 1) {
         return NGX_ERROR;
     }
+
+    runcoach_siphash_key(&sh->secret, secret);
 
     ngx_queue_init(&sh->queue);
     ngx_queue_init(&sh->leased);
@@ -83,48 +66,8 @@ ngx_http_runcoach_limit_identify(ngx_http_runcoach_limit_shctx_t *sh,
     ngx_http_runcoach_limit_policy_t *policy, ngx_str_t *key,
     ngx_http_runcoach_limit_id_t *id)
 {
-    size_t     left;
-    u_char    *p;
-    uint64_t   m, v0, v1, v2, v3;
-
-    v0 = sh->seed[0] ^ 0x736f6d6570736575;
-    v1 = sh->seed[1] ^ 0x646f72616e646f6d ^ 0xee;
-    v2 = sh->seed[0] ^ 0x6c7967656e657261;
-    v3 = sh->seed[1] ^ 0x7465646279746573;
-
-    ngx_http_runcoach_limit_word(policy->id);
-
-    p = key->data;
-
-    for (left = key->len; left >= 8; left -= 8) {
-        ngx_memcpy(&m, p, 8);
-        ngx_http_runcoach_limit_word(m);
-        p += 8;
-    }
-
-    m = 0;
-    ngx_memcpy(&m, p, left);
-    m |= (uint64_t) (key->len & 0xff) << 56;
-
-    ngx_http_runcoach_limit_word(m);
-
-    v2 ^= 0xee;
-
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-
-    id->hash[0] = v0 ^ v1 ^ v2 ^ v3;
-
-    v1 ^= 0xdd;
-
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-    ngx_http_runcoach_limit_round();
-
-    id->hash[1] = v0 ^ v1 ^ v2 ^ v3;
+    runcoach_siphash_128(&sh->secret, &policy->id, key->data, key->len,
+                         (u_char *) id->hash);
 }
 
 

@@ -6,6 +6,7 @@
 
 
 #include "ngx_http_runcoach_store.h"
+#include "runcoach_number.h"
 #include "runcoach_upload.h"
 
 #include <openssl/rand.h>
@@ -161,7 +162,6 @@ static u_char *ngx_http_runcoach_presign_rest(u_char *p,
     ngx_http_runcoach_presign_item_t *item, ngx_str_t *method);
 static u_char *ngx_http_runcoach_presign_json(u_char *p, const char *before,
     const u_char *data, size_t len);
-static u_char *ngx_http_runcoach_presign_number(u_char *p, uint64_t n);
 static u_char *ngx_http_runcoach_presign_time(u_char *p, time_t t);
 static ngx_int_t ngx_http_runcoach_presign_add(ngx_http_request_t *r,
     ngx_http_runcoach_presign_ctx_t *ctx, ngx_buf_t *b);
@@ -738,8 +738,7 @@ ngx_http_runcoach_presign_choose(ngx_http_request_t *r,
     ctx->object_text.len = 0;
 
     if (ctx->object != 0) {
-        ctx->object_text.len = ngx_http_runcoach_presign_number(ctx->digits,
-                                                                ctx->object)
+        ctx->object_text.len = runcoach_number(ctx->digits, ctx->object)
                                - ctx->digits;
     }
 
@@ -811,8 +810,7 @@ ngx_http_runcoach_presign_headers(ngx_http_request_t *r,
 
     if (upload->file_size >= 0) {
         s.data = ctx->size;
-        s.len = ngx_http_runcoach_presign_number(ctx->size, upload->file_size)
-                - ctx->size;
+        s.len = runcoach_number(ctx->size, upload->file_size) - ctx->size;
 
         ngx_http_runcoach_presign_bind(item, "content-length", &s);
     }
@@ -1162,7 +1160,7 @@ ngx_http_runcoach_presign_rest(u_char *p, ngx_http_runcoach_presign_ctx_t *ctx,
     p = ngx_cpymem(p, ",\"expires_at\":\"", sizeof(",\"expires_at\":\"") - 1);
     p = ngx_http_runcoach_presign_time(p, ctx->now + item->request.expires);
     p = ngx_cpymem(p, "\",\"expires_in\":", sizeof("\",\"expires_in\":") - 1);
-    p = ngx_http_runcoach_presign_number(p, item->request.expires);
+    p = runcoach_number(p, item->request.expires);
     p = ngx_http_runcoach_presign_json(p, ",\"method\":\"", method->data,
                                        method->len);
     p = ngx_cpymem(p, "\",\"headers\":{", sizeof("\",\"headers\":{") - 1);
@@ -1212,21 +1210,6 @@ ngx_http_runcoach_presign_json(u_char *p, const char *before,
     return (u_char *) ngx_escape_json(p, (u_char *) data, len);
 }
 
-
-static u_char *
-ngx_http_runcoach_presign_number(u_char *p, uint64_t n)
-{
-    u_char  digits[NGX_INT64_LEN], *d;
-
-    d = digits + sizeof(digits);
-
-    do {
-        *--d = '0' + n % 10;
-        n /= 10;
-    } while (n != 0);
-
-    return ngx_cpymem(p, d, digits + sizeof(digits) - d);
-}
 
 
 static u_char *
@@ -1353,15 +1336,14 @@ ngx_http_runcoach_presign_announce(ngx_http_request_t *r,
     argv[15].data = ctx->size;
 
     if (item->upload.file_size >= 0) {
-        argv[15].len = ngx_http_runcoach_presign_number(ctx->size,
-                                                  item->upload.file_size)
+        argv[15].len = runcoach_number(ctx->size, item->upload.file_size)
                        - ctx->size;
     }
 
     argv[17].data = item->upload.checksum_buffer;
     argv[17].len = item->upload.checksum.len;
     argv[19].data = expires;
-    argv[19].len = ngx_http_runcoach_presign_number(expires, end) - expires;
+    argv[19].len = runcoach_number(expires, end) - expires;
 
     cmd = ngx_runcoach_redis_send(rd, sizeof(argv) / sizeof(argv[0]), argv,
                                   ngx_http_runcoach_presign_answered, NULL);

@@ -29,10 +29,12 @@
 #endif
 
 #include "ngx_runcoach_redis.h"
+#include "lib/runcoach_number.h"
 
 
 #define NGX_RUNCOACH_REDIS_PORT         6379
 
+#define NGX_RUNCOACH_REDIS_POOL         4096
 #define NGX_RUNCOACH_REDIS_MAX_PENDING  4096
 #define NGX_RUNCOACH_REDIS_MAX_OUT      262144
 #define NGX_RUNCOACH_REDIS_MAX_REPLY    65536
@@ -43,6 +45,15 @@
 #define NGX_RUNCOACH_REDIS_MAX_BACKOFF  500
 
 #define NGX_RUNCOACH_REDIS_NAME         "runcoach-edge"
+
+
+/* hiredis 1.0 has changed it */
+
+#if (HIREDIS_MAJOR >= 1)
+typedef size_t  ngx_runcoach_redis_elements_t;
+#else
+typedef int     ngx_runcoach_redis_elements_t;
+#endif
 
 
 typedef enum {
@@ -64,7 +75,7 @@ struct ngx_runcoach_redis_cmd_s {
 
 struct ngx_runcoach_redis_s {
     ngx_pool_t                   *pool;
-    ngx_resolver_ctx_t           *resolve;
+    ngx_pool_t                   *reply;       /* the one that is read */
     redisReader                  *reader;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
@@ -73,6 +84,7 @@ struct ngx_runcoach_redis_s {
     ngx_runcoach_redis_state_e    state;
 
     ngx_peer_connection_t         peer;
+    ngx_resolver_ctx_t           *resolve;
     ngx_log_t                     log;
 
     ngx_queue_t                   pending;     /* the oldest first */
@@ -150,9 +162,16 @@ static void ngx_runcoach_redis_back(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_auth_reply(void *data, redisReply *reply);
 static void ngx_runcoach_redis_select_reply(void *data, redisReply *reply);
 
+static ngx_int_t ngx_runcoach_redis_open(ngx_runcoach_redis_t *rd);
+static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_sent(
+    ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd);
+static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_push(
+    ngx_runcoach_redis_t *rd, size_t size,
+    ngx_runcoach_redis_reply_pt handler, void *data);
 static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_append(
     ngx_runcoach_redis_t *rd, ngx_uint_t argc, ngx_str_t *argv,
     ngx_runcoach_redis_reply_pt handler, void *data);
+static u_char *ngx_runcoach_redis_header(u_char *p, u_char type, size_t n);
 static ngx_int_t ngx_runcoach_redis_reserve(ngx_runcoach_redis_t *rd,
     size_t size);
 static void ngx_runcoach_redis_flush_handler(ngx_event_t *ev);
@@ -162,6 +181,19 @@ static void ngx_runcoach_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd);
 static ngx_int_t ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd,
     redisReply *reply);
+static redisReply *ngx_runcoach_redis_object(const redisReadTask *task);
+static void *ngx_runcoach_redis_string(const redisReadTask *task, char *text,
+    size_t len);
+static void *ngx_runcoach_redis_array(const redisReadTask *task,
+    ngx_runcoach_redis_elements_t n);
+static void *ngx_runcoach_redis_integer(const redisReadTask *task,
+    long long value);
+static void *ngx_runcoach_redis_nil(const redisReadTask *task);
+#if (HIREDIS_MAJOR >= 1)
+static void *ngx_runcoach_redis_double(const redisReadTask *task, double value,
+    char *text, size_t len);
+static void *ngx_runcoach_redis_bool(const redisReadTask *task, int value);
+#endif
 static void ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd,
     redisReply *reply);
 static void ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd,
@@ -201,6 +233,20 @@ static ngx_int_t ngx_runcoach_redis_decode(ngx_conf_t *cf, ngx_str_t *dst,
 static ngx_int_t ngx_runcoach_redis_ssl_create(ngx_conf_t *cf,
     ngx_runcoach_redis_t *rd);
 #endif
+
+
+/* a reply is made in one pool, which is used again: no element is allocated */
+
+static redisReplyObjectFunctions  ngx_runcoach_redis_objects = {
+    .createString = ngx_runcoach_redis_string,
+    .createArray = ngx_runcoach_redis_array,
+    .createInteger = ngx_runcoach_redis_integer,
+    .createNil = ngx_runcoach_redis_nil,
+#if (HIREDIS_MAJOR >= 1)
+    .createDouble = ngx_runcoach_redis_double,
+    .createBool = ngx_runcoach_redis_bool
+#endif
+};
 
 
 ngx_runcoach_redis_t *
@@ -387,8 +433,43 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
 {
     ngx_runcoach_redis_cmd_t  *cmd;
 
-    if (rd->backoff.timer_set) {
+    if (ngx_runcoach_redis_open(rd) != NGX_OK) {
         return NULL;
+    }
+
+    cmd = ngx_runcoach_redis_append(rd, argc, argv, handler, data);
+
+    return ngx_runcoach_redis_sent(rd, cmd);
+}
+
+
+ngx_runcoach_redis_cmd_t *
+ngx_runcoach_redis_send_written(ngx_runcoach_redis_t *rd, ngx_str_t *command,
+    ngx_runcoach_redis_reply_pt handler, void *data)
+{
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (ngx_runcoach_redis_open(rd) != NGX_OK) {
+        return NULL;
+    }
+
+    cmd = ngx_runcoach_redis_push(rd, command->len, handler, data);
+
+    if (cmd != NULL) {
+        rd->out.last = ngx_cpymem(rd->out.last, command->data, command->len);
+    }
+
+    return ngx_runcoach_redis_sent(rd, cmd);
+}
+
+
+/* NGX_DECLINED: it is away, and nobody has to wait for it */
+
+static ngx_int_t
+ngx_runcoach_redis_open(ngx_runcoach_redis_t *rd)
+{
+    if (rd->backoff.timer_set) {
+        return NGX_DECLINED;
     }
 
     /*
@@ -399,7 +480,7 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     if (rd->shared != NULL && rd->shared->down != 0
         && !ngx_runcoach_redis_may_look(rd))
     {
-        return NULL;
+        return NGX_DECLINED;
     }
 
     if (rd->state == NGX_RUNCOACH_REDIS_DOWN) {
@@ -407,10 +488,16 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     }
 
     if (rd->state == NGX_RUNCOACH_REDIS_DOWN || rd->suspect) {
-        return NULL;
+        return NGX_DECLINED;
     }
 
-    cmd = ngx_runcoach_redis_append(rd, argc, argv, handler, data);
+    return NGX_OK;
+}
+
+
+static ngx_runcoach_redis_cmd_t *
+ngx_runcoach_redis_sent(ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd)
+{
     if (cmd == NULL) {
         return NULL;
     }
@@ -427,6 +514,55 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     }
 
     return cmd;
+}
+
+
+u_char *
+ngx_runcoach_redis_write_count(u_char *p, ngx_uint_t argc)
+{
+    return ngx_runcoach_redis_header(p, '*', argc);
+}
+
+
+u_char *
+ngx_runcoach_redis_write_arg(u_char *p, const u_char *arg, size_t len)
+{
+    p = ngx_runcoach_redis_header(p, '$', len);
+    p = ngx_cpymem(p, arg, len);
+    *p++ = CR; *p++ = LF;
+
+    return p;
+}
+
+
+u_char *
+ngx_runcoach_redis_write_number(u_char *p, int64_t n)
+{
+    size_t   len;
+    u_char  *last, *text;
+
+    /* most numbers have up to nine digits, so their length has one */
+
+    text = p + sizeof("$1" CRLF) - 1;
+    last = text;
+
+    if (n < 0) {
+        *last++ = '-';
+    }
+
+    last = runcoach_number(last, (n < 0) ? 0 - (uint64_t) n : (uint64_t) n);
+    len = last - text;
+
+    if (len > 9) {
+        ngx_memmove(text + 1, text, len);
+        last++;
+    }
+
+    (void) ngx_runcoach_redis_header(p, '$', len);
+
+    *last++ = CR; *last++ = LF;
+
+    return last;
 }
 
 
@@ -755,11 +891,15 @@ ngx_runcoach_redis_connected(ngx_runcoach_redis_t *rd)
 
     c = rd->peer.connection;
 
-    rd->reader = redisReaderCreate();
-    if (rd->reader == NULL) {
+    rd->reply = ngx_create_pool(NGX_RUNCOACH_REDIS_POOL, ngx_cycle->log);
+    rd->reader = redisReaderCreateWithFunctions(&ngx_runcoach_redis_objects);
+
+    if (rd->reply == NULL || rd->reader == NULL) {
         ngx_runcoach_redis_fail(rd, 0, "no memory");
         return;
     }
+
+    rd->reader->privdata = rd;
 
     rd->log.action = "greeting";
     rd->state = NGX_RUNCOACH_REDIS_GREETING;
@@ -1036,20 +1176,43 @@ ngx_runcoach_redis_append(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     size_t                     size;
     u_char                    *p;
     ngx_uint_t                 i;
-    ngx_queue_t               *q;
     ngx_runcoach_redis_cmd_t  *cmd;
 
-    if (rd->npending >= NGX_RUNCOACH_REDIS_MAX_PENDING) {
+    size = NGX_RUNCOACH_REDIS_ARG;
+
+    for (i = 0; i < argc; i++) {
+        size += NGX_RUNCOACH_REDIS_ARG + argv[i].len;
+    }
+
+    cmd = ngx_runcoach_redis_push(rd, size, handler, data);
+    if (cmd == NULL) {
         return NULL;
     }
 
-    size = sizeof("*" CRLF) - 1 + NGX_INT_T_LEN;
+    p = ngx_runcoach_redis_write_count(rd->out.last, argc);
 
     for (i = 0; i < argc; i++) {
-        size += sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN + argv[i].len;
+        p = ngx_runcoach_redis_write_arg(p, argv[i].data, argv[i].len);
     }
 
-    if (ngx_runcoach_redis_reserve(rd, size) != NGX_OK) {
+    rd->out.last = p;
+
+    return cmd;
+}
+
+
+/* waits for the reply to what the caller writes, up to size bytes */
+
+static ngx_runcoach_redis_cmd_t *
+ngx_runcoach_redis_push(ngx_runcoach_redis_t *rd, size_t size,
+    ngx_runcoach_redis_reply_pt handler, void *data)
+{
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
+    if (rd->npending >= NGX_RUNCOACH_REDIS_MAX_PENDING
+        || ngx_runcoach_redis_reserve(rd, size) != NGX_OK)
+    {
         return NULL;
     }
 
@@ -1066,27 +1229,6 @@ ngx_runcoach_redis_append(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
         }
     }
 
-    p = ngx_sprintf(rd->out.last, "*%ui" CRLF, argc);
-
-    for (i = 0; i < argc; i++) {
-
-        /* most arguments of a script are short numbers */
-
-        if (argv[i].len < 10) {
-            *p++ = '$';
-            *p++ = (u_char) ('0' + argv[i].len);
-            *p++ = CR; *p++ = LF;
-
-        } else {
-            p = ngx_sprintf(p, "$%uz" CRLF, argv[i].len);
-        }
-
-        p = ngx_cpymem(p, argv[i].data, argv[i].len);
-        *p++ = CR; *p++ = LF;
-    }
-
-    rd->out.last = p;
-
     cmd->handler = handler;
     cmd->data = data;
     cmd->deadline = rd->deadline;
@@ -1095,6 +1237,17 @@ ngx_runcoach_redis_append(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     rd->npending++;
 
     return cmd;
+}
+
+
+static u_char *
+ngx_runcoach_redis_header(u_char *p, u_char type, size_t n)
+{
+    *p++ = type;
+    p = runcoach_number(p, n);
+    *p++ = CR; *p++ = LF;
+
+    return p;
 }
 
 
@@ -1297,6 +1450,8 @@ ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd)
         if (ngx_runcoach_redis_reply(rd, reply) != NGX_OK) {
             return NGX_ERROR;
         }
+
+        ngx_reset_pool(rd->reply);
     }
 
     if (rd->partial > rd->max_reply) {
@@ -1321,8 +1476,6 @@ ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
     ngx_runcoach_redis_examine(rd, reply);
 
     if (rd->npending == 0) {
-        freeReplyObject(reply);
-
         ngx_runcoach_redis_refuse(rd, "it sent a reply to no command",
                                   NULL, 0);
         return NGX_ERROR;
@@ -1338,8 +1491,6 @@ ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
     if (cmd->handler) {
         cmd->handler(cmd->data, reply);
     }
-
-    freeReplyObject(reply);
 
     if (rd->refused) {
         return NGX_ERROR;
@@ -1359,6 +1510,144 @@ ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
 
     return NGX_OK;
 }
+
+
+static redisReply *
+ngx_runcoach_redis_object(const redisReadTask *task)
+{
+    redisReply            *reply, *parent;
+    ngx_runcoach_redis_t  *rd;
+
+    rd = task->privdata;
+
+    reply = ngx_palloc(rd->reply, sizeof(redisReply));
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(reply, sizeof(redisReply));
+
+    reply->type = task->type;
+
+    if (task->parent) {
+        parent = task->parent->obj;
+        parent->element[task->idx] = reply;
+    }
+
+    return reply;
+}
+
+
+static void *
+ngx_runcoach_redis_string(const redisReadTask *task, char *text, size_t len)
+{
+    redisReply            *reply;
+    ngx_runcoach_redis_t  *rd;
+
+    rd = task->privdata;
+
+    reply = ngx_runcoach_redis_object(task);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->str = ngx_pnalloc(rd->reply, len + 1);
+    if (reply->str == NULL) {
+        return NULL;
+    }
+
+    ngx_memcpy(reply->str, text, len);
+    reply->str[len] = '\0';
+    reply->len = len;
+
+    return reply;
+}
+
+
+static void *
+ngx_runcoach_redis_array(const redisReadTask *task,
+    ngx_runcoach_redis_elements_t n)
+{
+    redisReply            *reply;
+    ngx_runcoach_redis_t  *rd;
+
+    rd = task->privdata;
+
+    /* the smallest element takes four bytes, so it will never be complete */
+
+    if ((size_t) n > rd->max_reply / 4) {
+        return NULL;
+    }
+
+    reply = ngx_runcoach_redis_object(task);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->element = ngx_pcalloc(rd->reply, n * sizeof(redisReply *));
+    if (reply->element == NULL) {
+        return NULL;
+    }
+
+    reply->elements = n;
+
+    return reply;
+}
+
+
+static void *
+ngx_runcoach_redis_integer(const redisReadTask *task, long long value)
+{
+    redisReply  *reply;
+
+    reply = ngx_runcoach_redis_object(task);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    reply->integer = value;
+
+    return reply;
+}
+
+
+static void *
+ngx_runcoach_redis_nil(const redisReadTask *task)
+{
+    redisReply  *reply;
+
+    reply = ngx_runcoach_redis_object(task);
+    if (reply == NULL) {
+        return NULL;
+    }
+
+    /* the task has the type of what is missing */
+
+    reply->type = REDIS_REPLY_NIL;
+
+    return reply;
+}
+
+
+#if (HIREDIS_MAJOR >= 1)
+
+/* RESP3, which nobody has asked for: it would be taken for a pointer */
+
+static void *
+ngx_runcoach_redis_double(const redisReadTask *task, double value, char *text,
+    size_t len)
+{
+    return NULL;
+}
+
+
+static void *
+ngx_runcoach_redis_bool(const redisReadTask *task, int value)
+{
+    return NULL;
+}
+
+#endif
 
 
 /*
@@ -1682,6 +1971,11 @@ ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd)
     if (rd->reader) {
         redisReaderFree(rd->reader);
         rd->reader = NULL;
+    }
+
+    if (rd->reply) {
+        ngx_destroy_pool(rd->reply);
+        rd->reply = NULL;
     }
 
     if (rd->out.start) {

@@ -20,8 +20,9 @@ typedef struct ngx_runcoach_redis_cmd_s  ngx_runcoach_redis_cmd_t;
 
 /*
  * Called once for each command from the event loop.  The reply is NULL if the
- * connection failed or the command timed out; it is freed after the call.
- * The handler must not send, cancel or run a request: record and post.
+ * connection failed or the command timed out; its memory is used again after
+ * the call.  The handler must not send, cancel or run a request: record and
+ * post.
  */
 
 typedef void (*ngx_runcoach_redis_reply_pt)(void *data, redisReply *reply);
@@ -72,6 +73,24 @@ void ngx_runcoach_redis_set_resolver(ngx_runcoach_redis_t *rd,
 ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd,
     ngx_uint_t argc, ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler,
     void *data);
+
+
+/*
+ * The same for a command which the caller has written as RESP, argument by
+ * argument after their count; an argument takes at most its length and
+ * NGX_RUNCOACH_REDIS_ARG bytes, a number NGX_RUNCOACH_REDIS_NUMBER.
+ */
+
+#define NGX_RUNCOACH_REDIS_ARG     (sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN)
+#define NGX_RUNCOACH_REDIS_NUMBER  (NGX_RUNCOACH_REDIS_ARG + NGX_INT64_LEN)
+
+u_char *ngx_runcoach_redis_write_count(u_char *p, ngx_uint_t argc);
+u_char *ngx_runcoach_redis_write_arg(u_char *p, const u_char *arg, size_t len);
+u_char *ngx_runcoach_redis_write_number(u_char *p, int64_t n);
+
+ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send_written(
+    ngx_runcoach_redis_t *rd, ngx_str_t *command,
+    ngx_runcoach_redis_reply_pt handler, void *data);
 
 
 /* 0: send() would refuse at the moment, and somebody looks for the end of it */

@@ -1,9 +1,9 @@
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runcoach_json.h"
+#include "runcoach_number.h"
 #include "runcoach_session.h"
 
 
@@ -129,17 +129,11 @@ runcoach_session_id(u_char *user, const runcoach_json_t *session)
 static size_t
 runcoach_session_number(u_char *user, int64_t value)
 {
-    char    number[RUNCOACH_SESSION_USER];
-    size_t  len;
-
     if (value < 1 || value > RUNCOACH_SESSION_USER_LAST) {
         return 0;
     }
 
-    len = snprintf(number, sizeof(number), "%lld", (long long) value);
-    memcpy(user, number, len);
-
-    return len;
+    return runcoach_number(user, value) - user;
 }
 
 

@@ -21,6 +21,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include "runcoach_number.h"
 #include "runcoach_sigv4.h"
 
 
@@ -570,16 +571,11 @@ runcoach_sigv4_put_query(runcoach_sigv4_text_t *text,
     const runcoach_sigv4_credential_t *cred, runcoach_sigv4_day_key_t *day,
     const runcoach_sigv4_request_t *request)
 {
-    char                    expires[16];
-    char                   *digit;
-    size_t                  i;
+    size_t                  i, n;
+    u_char                  expires[RUNCOACH_NUMBER_MAX];
     runcoach_sigv4_pair_t  *others;
 
-    digit = expires + sizeof(expires);
-
-    for (i = request->expires; i != 0; i /= 10) {
-        *--digit = '0' + i % 10;
-    }
+    n = runcoach_number(expires, request->expires) - expires;
 
     others = canonical->query;
 
@@ -600,8 +596,7 @@ runcoach_sigv4_put_query(runcoach_sigv4_text_t *text,
                            day->scope, day->nscope);
     runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Date",
                            canonical->date, RUNCOACH_SIGV4_DATE);
-    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Expires", digit,
-                           expires + sizeof(expires) - digit);
+    runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Expires", expires, n);
 
     if (cred->session_token.len != 0) {
         runcoach_sigv4_put_arg(text, canonical, &i, "X-Amz-Security-Token",
