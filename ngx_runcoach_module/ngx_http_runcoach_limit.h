@@ -22,6 +22,7 @@
 #include "lib/runcoach_bucket.h"
 #include "lib/runcoach_bucket_script.h"
 #include "lib/runcoach_lease.h"
+#include "lib/runcoach_number.h"
 #include "lib/runcoach_siphash.h"
 
 
@@ -158,6 +159,7 @@ typedef struct {
     ngx_array_t                        *limits;    /* of pointers to policies */
     ngx_uint_t                          dry_run;
     ngx_uint_t                          sample;    /* permille of clients */
+    ngx_uint_t                          headers;
     ngx_uint_t                          status;
 } ngx_http_runcoach_limit_loc_conf_t;
 

@@ -24,6 +24,12 @@ typedef enum {
 } ngx_http_runcoach_limit_number_e;
 
 
+/* bits of runcoach_limit_headers */
+
+#define NGX_HTTP_RUNCOACH_LIMIT_IETF    1
+#define NGX_HTTP_RUNCOACH_LIMIT_LEGACY  2
+
+
 static ngx_int_t ngx_http_runcoach_limit_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_runcoach_limit_collect(ngx_http_request_t *r,
     ngx_http_runcoach_limit_ctx_t *ctx,
@@ -41,6 +47,8 @@ static ngx_uint_t ngx_http_runcoach_limit_enforced(ngx_http_request_t *r,
 
 static ngx_http_runcoach_limit_ctx_t *ngx_http_runcoach_limit_done(
     ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_limit_set(ngx_http_variable_value_t *v,
+    ngx_http_runcoach_limit_ctx_t *ctx, const u_char *data, size_t len);
 static runcoach_lease_key_t *ngx_http_runcoach_limit_decisive_key(
     ngx_http_runcoach_limit_ctx_t *ctx);
 static ngx_int_t ngx_http_runcoach_limit_text_variable(ngx_http_request_t *r,
@@ -53,6 +61,20 @@ static ngx_int_t ngx_http_runcoach_limit_ratelimit_variable(
     ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_runcoach_limit_ratelimit_policy_variable(
     ngx_http_request_t *r, ngx_http_variable_value_t *v, uintptr_t data);
+
+static ngx_int_t ngx_http_runcoach_limit_header_filter(ngx_http_request_t *r);
+static ngx_int_t ngx_http_runcoach_limit_ietf(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx);
+static ngx_int_t ngx_http_runcoach_limit_legacy(ngx_http_request_t *r,
+    runcoach_lease_key_t *key);
+static ngx_int_t ngx_http_runcoach_limit_add_number(ngx_http_request_t *r,
+    ngx_str_t *name, uint64_t n);
+static ngx_int_t ngx_http_runcoach_limit_add_header(ngx_http_request_t *r,
+    ngx_str_t *name, ngx_str_t *value);
+static ngx_int_t ngx_http_runcoach_limit_item(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx, ngx_str_t *value);
+static ngx_int_t ngx_http_runcoach_limit_list(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx, ngx_str_t *value);
 static uint64_t ngx_http_runcoach_limit_seconds(uint64_t us);
 
 static void *ngx_http_runcoach_limit_create_main_conf(ngx_conf_t *cf);
@@ -65,6 +87,16 @@ static char *ngx_http_runcoach_limit_mode(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_runcoach_limit_variables(ngx_conf_t *cf);
 static ngx_int_t ngx_http_runcoach_limit_init(ngx_conf_t *cf);
+
+
+static ngx_conf_enum_t  ngx_http_runcoach_limit_headers[] = {
+    { ngx_string("off"), 0 },
+    { ngx_string("ietf"), NGX_HTTP_RUNCOACH_LIMIT_IETF },
+    { ngx_string("legacy"), NGX_HTTP_RUNCOACH_LIMIT_LEGACY },
+    { ngx_string("both"), NGX_HTTP_RUNCOACH_LIMIT_IETF
+                          |NGX_HTTP_RUNCOACH_LIMIT_LEGACY },
+    { ngx_null_string, 0 }
+};
 
 
 static ngx_command_t  ngx_http_runcoach_limit_commands[] = {
@@ -89,6 +121,13 @@ static ngx_command_t  ngx_http_runcoach_limit_commands[] = {
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
+
+    { ngx_string("runcoach_limit_headers"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_runcoach_limit_loc_conf_t, headers),
+      &ngx_http_runcoach_limit_headers },
 
     { ngx_string("runcoach_limit_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
@@ -136,43 +175,43 @@ static ngx_http_variable_t  ngx_http_runcoach_limit_vars[] = {
 
     { ngx_string("runcoach_limit_status"), NULL,
       ngx_http_runcoach_limit_text_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_STATUS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_STATUS, 0, 0 },
 
     { ngx_string("runcoach_limit_source"), NULL,
       ngx_http_runcoach_limit_text_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_SOURCE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_SOURCE, 0, 0 },
 
     { ngx_string("runcoach_limit_policy"), NULL,
       ngx_http_runcoach_limit_text_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_POLICY, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_POLICY, 0, 0 },
 
     { ngx_string("runcoach_limit_limit"), NULL,
       ngx_http_runcoach_limit_number_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_LIMIT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_LIMIT, 0, 0 },
 
     { ngx_string("runcoach_limit_remaining"), NULL,
       ngx_http_runcoach_limit_number_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_REMAINING, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_REMAINING, 0, 0 },
 
     { ngx_string("runcoach_limit_reset"), NULL,
       ngx_http_runcoach_limit_number_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_RESET, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_RESET, 0, 0 },
 
     { ngx_string("runcoach_limit_retry_after"), NULL,
       ngx_http_runcoach_limit_number_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_RETRY_AFTER, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_RETRY_AFTER, 0, 0 },
 
     { ngx_string("runcoach_limit_cost"), NULL,
       ngx_http_runcoach_limit_number_variable,
-      NGX_HTTP_RUNCOACH_LIMIT_VAR_COST, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      NGX_HTTP_RUNCOACH_LIMIT_VAR_COST, 0, 0 },
 
     { ngx_string("runcoach_ratelimit"), NULL,
       ngx_http_runcoach_limit_ratelimit_variable,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      0, 0, 0 },
 
     { ngx_string("runcoach_ratelimit_policy"), NULL,
       ngx_http_runcoach_limit_ratelimit_policy_variable,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+      0, 0, 0 },
 
       ngx_http_null_variable
 };
@@ -185,6 +224,9 @@ static ngx_str_t  ngx_http_runcoach_limit_statuses[] = {
     ngx_string("BYPASSED"),
     ngx_string("REJECTED_DRY_RUN")
 };
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
 
 
 /* by runcoach_lease_source_e */
@@ -511,6 +553,23 @@ ngx_http_runcoach_limit_done(ngx_http_request_t *r)
 }
 
 
+/* what is not decided yet may be asked for again */
+
+static ngx_int_t
+ngx_http_runcoach_limit_set(ngx_http_variable_value_t *v,
+    ngx_http_runcoach_limit_ctx_t *ctx, const u_char *data, size_t len)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_runcoach_set_variable(v, data, len);
+
+    v->no_cacheable = (ctx == NULL
+                       || ctx->state != NGX_HTTP_RUNCOACH_LIMIT_DONE);
+
+    return rc;
+}
+
+
 static runcoach_lease_key_t *
 ngx_http_runcoach_limit_decisive_key(ngx_http_runcoach_limit_ctx_t *ctx)
 {
@@ -533,7 +592,7 @@ ngx_http_runcoach_limit_text_variable(ngx_http_request_t *r,
     ctx = ngx_http_runcoach_limit_done(r);
 
     if (ctx == NULL) {
-        return ngx_http_runcoach_set_variable(v, NULL, 0);
+        return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
     }
 
     key = ngx_http_runcoach_limit_decisive_key(ctx);
@@ -555,10 +614,10 @@ ngx_http_runcoach_limit_text_variable(ngx_http_request_t *r,
     }
 
     if (text == NULL) {
-        return ngx_http_runcoach_set_variable(v, NULL, 0);
+        return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
     }
 
-    return ngx_http_runcoach_set_variable(v, text->data, text->len);
+    return ngx_http_runcoach_limit_set(v, ctx, text->data, text->len);
 }
 
 
@@ -577,7 +636,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
     if (ctx == NULL
         || (key == NULL && data != NGX_HTTP_RUNCOACH_LIMIT_VAR_RETRY_AFTER))
     {
-        return ngx_http_runcoach_set_variable(v, NULL, 0);
+        return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
     }
 
     switch (data) {
@@ -601,7 +660,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
     default: /* NGX_HTTP_RUNCOACH_LIMIT_VAR_RETRY_AFTER */
 
         if (ngx_http_runcoach_limit_retry_after(ctx, &n) != NGX_OK) {
-            return ngx_http_runcoach_set_variable(v, NULL, 0);
+            return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
         }
 
         break;
@@ -612,7 +671,7 @@ ngx_http_runcoach_limit_number_variable(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    return ngx_http_runcoach_set_variable(v, p, ngx_sprintf(p, "%uL", n) - p);
+    return ngx_http_runcoach_limit_set(v, ctx, p, runcoach_number(p, n) - p);
 }
 
 
@@ -653,19 +712,197 @@ static ngx_int_t
 ngx_http_runcoach_limit_ratelimit_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char                         *p, *last;
-    uint64_t                        t;
-    ngx_str_t                      *name;
-    runcoach_lease_key_t           *key;
+    ngx_str_t                       value;
     ngx_http_runcoach_limit_ctx_t  *ctx;
 
     ctx = ngx_http_runcoach_limit_done(r);
-    key = ngx_http_runcoach_limit_decisive_key(ctx);
 
-    if (key == NULL) {
-        return ngx_http_runcoach_set_variable(v, NULL, 0);
+    if (ngx_http_runcoach_limit_decisive_key(ctx) == NULL) {
+        return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
     }
 
+    if (ngx_http_runcoach_limit_item(r, ctx, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_runcoach_limit_set(v, ctx, value.data, value.len);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t                       value;
+    ngx_http_runcoach_limit_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_limit_done(r);
+
+    if (ngx_http_runcoach_limit_decisive_key(ctx) == NULL) {
+        return ngx_http_runcoach_limit_set(v, ctx, NULL, 0);
+    }
+
+    if (ngx_http_runcoach_limit_list(r, ctx, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_runcoach_limit_set(v, ctx, value.data, value.len);
+}
+
+
+/*
+ * On every answer to a request that was limited, whoever makes it.  The same
+ * by variables and add_header would take six times as long.
+ */
+
+static ngx_int_t
+ngx_http_runcoach_limit_header_filter(ngx_http_request_t *r)
+{
+    uint64_t                             n;
+    runcoach_lease_key_t                *key;
+    ngx_http_runcoach_limit_ctx_t       *ctx;
+    ngx_http_runcoach_limit_loc_conf_t  *llcf;
+
+    static ngx_str_t  retry_after = ngx_string("Retry-After");
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_limit_module);
+
+    if (llcf->headers == 0 || r != r->main) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    ctx = ngx_http_runcoach_limit_done(r);
+
+    if (ctx == NULL) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    key = ngx_http_runcoach_limit_decisive_key(ctx);
+
+    if (key != NULL && (llcf->headers & NGX_HTTP_RUNCOACH_LIMIT_IETF)
+        && ngx_http_runcoach_limit_ietf(r, ctx) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (key != NULL && (llcf->headers & NGX_HTTP_RUNCOACH_LIMIT_LEGACY)
+        && ngx_http_runcoach_limit_legacy(r, key) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_runcoach_limit_retry_after(ctx, &n) == NGX_OK
+        && ngx_http_runcoach_limit_add_number(r, &retry_after, n) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_limit_ietf(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx)
+{
+    ngx_str_t  value;
+
+    static ngx_str_t  ratelimit = ngx_string("RateLimit");
+    static ngx_str_t  policy = ngx_string("RateLimit-Policy");
+
+    if (ngx_http_runcoach_limit_item(r, ctx, &value) != NGX_OK
+        || ngx_http_runcoach_limit_add_header(r, &ratelimit, &value) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_runcoach_limit_list(r, ctx, &value) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_runcoach_limit_add_header(r, &policy, &value);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_limit_legacy(ngx_http_request_t *r,
+    runcoach_lease_key_t *key)
+{
+    uint64_t  reset;
+
+    static ngx_str_t  limit = ngx_string("X-RateLimit-Limit");
+    static ngx_str_t  remaining = ngx_string("X-RateLimit-Remaining");
+    static ngx_str_t  resets = ngx_string("X-RateLimit-Reset");
+
+    reset = ngx_http_runcoach_limit_seconds(key->verdict.reset_us);
+
+    if (ngx_http_runcoach_limit_add_number(r, &limit,
+                                           key->rate->c / key->rate->p)
+        != NGX_OK
+        || ngx_http_runcoach_limit_add_number(r, &remaining,
+                                              key->verdict.remaining)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_runcoach_limit_add_number(r, &resets, reset);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_limit_add_number(ngx_http_request_t *r, ngx_str_t *name,
+    uint64_t n)
+{
+    ngx_str_t  value;
+
+    value.data = ngx_pnalloc(r->pool, RUNCOACH_NUMBER_MAX);
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    value.len = runcoach_number(value.data, n) - value.data;
+
+    return ngx_http_runcoach_limit_add_header(r, name, &value);
+}
+
+
+static ngx_int_t
+ngx_http_runcoach_limit_add_header(ngx_http_request_t *r, ngx_str_t *name,
+    ngx_str_t *value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    h->key = *name;
+    h->value = *value;
+    h->lowcase_key = NULL;
+
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    return NGX_OK;
+}
+
+
+/* the value of RateLimit: of the policy that decided */
+
+static ngx_int_t
+ngx_http_runcoach_limit_item(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx, ngx_str_t *value)
+{
+    u_char                *p;
+    uint64_t               t;
+    ngx_str_t             *name;
+    runcoach_lease_key_t  *key;
+
+    key = &ctx->keys[ctx->decisive];
     name = &ctx->checks[ctx->decisive].policy->name;
 
     t = key->verdict.reset_us;
@@ -674,40 +911,42 @@ ngx_http_runcoach_limit_ratelimit_variable(ngx_http_request_t *r,
         t = key->verdict.retry_us;
     }
 
-    p = ngx_pnalloc(r->pool, sizeof("\"\";r=;t=") - 1 + name->len
-                             + 2 * NGX_INT64_LEN);
-    if (p == NULL) {
+    value->data = ngx_pnalloc(r->pool, sizeof("\"\";r=;t=") - 1 + name->len
+                                       + 2 * RUNCOACH_NUMBER_MAX);
+    if (value->data == NULL) {
         return NGX_ERROR;
     }
 
-    last = ngx_sprintf(p, "\"%V\";r=%uL;t=%uL", name, key->verdict.remaining,
-                       ngx_http_runcoach_limit_seconds(t));
+    p = value->data;
 
-    return ngx_http_runcoach_set_variable(v, p, last - p);
+    *p++ = '"';
+    p = ngx_cpymem(p, name->data, name->len);
+    p = ngx_cpymem(p, "\";r=", sizeof("\";r=") - 1);
+    p = runcoach_number(p, key->verdict.remaining);
+    p = ngx_cpymem(p, ";t=", sizeof(";t=") - 1);
+    p = runcoach_number(p, ngx_http_runcoach_limit_seconds(t));
+
+    value->len = p - value->data;
+
+    return NGX_OK;
 }
 
 
+/* the value of RateLimit-Policy: of all that had a say */
+
 static ngx_int_t
-ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
+ngx_http_runcoach_limit_list(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_ctx_t *ctx, ngx_str_t *value)
 {
-    size_t                          len;
-    u_char                         *p, *last;
-    ngx_str_t                      *header;
-    ngx_uint_t                      i;
-    ngx_http_runcoach_limit_ctx_t  *ctx;
-    const runcoach_bucket_rate_t   *rate;
+    size_t                         len;
+    u_char                        *p;
+    ngx_uint_t                     i;
+    const runcoach_bucket_rate_t  *rate;
 
-    ctx = ngx_http_runcoach_limit_done(r);
+    *value = ctx->checks[0].policy->header;
 
-    if (ngx_http_runcoach_limit_decisive_key(ctx) == NULL) {
-        return ngx_http_runcoach_set_variable(v, NULL, 0);
-    }
-
-    header = &ctx->checks[0].policy->header;
-
-    if (ctx->nchecks == 1 && header->len != 0) {
-        return ngx_http_runcoach_set_variable(v, header->data, header->len);
+    if (ctx->nchecks == 1 && value->len != 0) {
+        return NGX_OK;
     }
 
     len = 0;
@@ -722,7 +961,7 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    last = p;
+    value->data = p;
 
     for (i = 0; i < ctx->nchecks; i++) {
 
@@ -732,16 +971,18 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
 
         rate = ctx->keys[i].rate;
 
-        if (last > p) {
-            *last++ = ',';
-            *last++ = ' ';
+        if (p > value->data) {
+            *p++ = ',';
+            *p++ = ' ';
         }
 
-        last = ngx_http_runcoach_limit_describe(last,
-                                            &ctx->checks[i].policy->name, rate);
+        p = ngx_http_runcoach_limit_describe(p, &ctx->checks[i].policy->name,
+                                             rate);
     }
 
-    return ngx_http_runcoach_set_variable(v, p, last - p);
+    value->len = p - value->data;
+
+    return NGX_OK;
 }
 
 
@@ -811,6 +1052,7 @@ ngx_http_runcoach_limit_create_conf(ngx_conf_t *cf)
     llcf->limits = NGX_CONF_UNSET_PTR;
     llcf->dry_run = NGX_CONF_UNSET_UINT;
     llcf->sample = NGX_CONF_UNSET_UINT;
+    llcf->headers = NGX_CONF_UNSET_UINT;
 
     return llcf;
 }
@@ -825,6 +1067,7 @@ ngx_http_runcoach_limit_merge_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->limits, prev->limits, NULL);
     ngx_conf_merge_uint_value(conf->dry_run, prev->dry_run, 0);
     ngx_conf_merge_uint_value(conf->sample, prev->sample, 1000);
+    ngx_conf_merge_uint_value(conf->headers, prev->headers, 0);
 
     return NGX_CONF_OK;
 }
@@ -1005,6 +1248,9 @@ ngx_http_runcoach_limit_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_runcoach_limit_handler;
+
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_runcoach_limit_header_filter;
 
     return NGX_OK;
 }

@@ -32,7 +32,7 @@ typedef struct {
 
     ngx_http_runcoach_limit_policy_t     *policy;
     ngx_http_runcoach_limit_id_t          id;
-    u_char                                digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
+    u_char                              digest[NGX_HTTP_RUNCOACH_LIMIT_DIGEST];
     runcoach_bucket_rate_t                rate;
     runcoach_bucket_ask_t                 ask;
     runcoach_bucket_answer_t              answer;

@@ -1211,7 +1211,6 @@ ngx_http_runcoach_presign_json(u_char *p, const char *before,
 }
 
 
-
 static u_char *
 ngx_http_runcoach_presign_time(u_char *p, time_t t)
 {
