@@ -54,7 +54,7 @@ VALGRIND   ?= $(patsubst %,t/%.t,auth authcache carriers identity issuers \
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \
-        deps-fuzz run test soak \
+        deps-fuzz deps-bench run test soak \
         bench check asan fuzz coverage install clean help FORCE
 
 all: module sidecar  ## build the module and the sidecar
@@ -147,7 +147,7 @@ $(BUILD)/presign: t/peer/presign.c $(BUILD)/libruncoach.a
 deps:  ## install what building, running and testing need (apt)
 	@sh conf/deps.sh build run test
 
-deps-run deps-check deps-fuzz:
+deps-run deps-check deps-fuzz deps-bench:
 	@sh conf/deps.sh build $(@:deps-%=%)
 
 run: deps-run  ## the whole system on this machine, in the foreground
@@ -200,7 +200,7 @@ soak: asan  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzing
 	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
-bench: deps  ## CPU time per request against plain nginx
+bench: deps-bench  ## CPU time per request against plain nginx
 	@$(MAKE) --no-print-directory all
 	@perl -It/lib t/bench/bench.pl
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 
-# deps.sh [build] [run] [test] [check] [fuzz]
+# deps.sh [build] [run] [test] [check] [fuzz] [bench]
 #
 # Installs through apt what is missing, starts no service, and calls apt only
 # when something is missing.  Without an argument: the first three.
@@ -18,6 +18,7 @@ run_packages='nginx redis-server postgresql curl openssl ca-certificates
 test_packages='perl curl openssl procps'
 check_packages='perl clang cppcheck'
 fuzz_packages='clang libclang-rt-dev'
+bench_packages='wrk valgrind util-linux'
 
 
 fail() {
@@ -65,7 +66,8 @@ for group in "$@"; do
     test) wanted="$wanted $run_packages $test_packages" ;;
     check) wanted="$wanted $check_packages" ;;
     fuzz) wanted="$wanted $fuzz_packages" ;;
-    *) fail "\"$group\": a group is build, run, test, check or fuzz" ;;
+    bench) wanted="$wanted $run_packages $test_packages $bench_packages" ;;
+    *) fail "\"$group\": a group is build, run, test, check, fuzz or bench" ;;
     esac
 done
 

@@ -32,7 +32,9 @@
  * - elapsed * n may be inexact above 2^53, where it only has to be larger than
  *   a deficit below 2^53, and is; all other numbers are exact, and dividing is,
  *   because no quotient of a number below 2^53 can round across an integer;
- * - no "#!lua", an error before Redis 7; "%.0f", as tostring() gives 1.7e+15.
+ * - no "#!lua", an error before Redis 7; "%.0f", as tostring() gives 1.7e+15;
+ * - numbers of ARGV are made by arithmetic, minima by comparison, a reply in one
+ *   piece: a call, or a table that grows, takes as long as several of these.
  */
 
 
@@ -41,22 +43,20 @@
 
 
 #define RUNCOACH_BUCKET_SCRIPT                                                \
-    "local call, format = redis.call, string.format\n"                        \
-    "local max, ceil, floor = math.max, math.ceil, math.floor\n"              \
-    "local min, match = math.min, string.match\n"                             \
+    "local call, format, match = redis.call, string.format, string.match\n"   \
+    "local floor, ceil = math.floor, math.ceil\n"                             \
     "local most = 9007199254740992\n"                                         \
-    "local length = tonumber(ARGV[1])\n"                                      \
-    "local t = redis.call('TIME')\n"                                          \
-    "local now = tonumber(t[1]) * 1000000 + tonumber(t[2])\n"                 \
+    "local length = ARGV[1] + 0\n"                                            \
+    "local t = call('TIME')\n"                                                \
+    "local now = t[1] * 1000000 + t[2]\n"                                     \
     "local current = floor(now / length)\n"                                   \
     "\n"                                                                      \
     "local all, state, reply = true, {}, {}\n"                                \
     "\n"                                                                      \
     "for i = 1, #KEYS do\n"                                                   \
     "  local k = i * 10 - 9\n"                                                \
-    "  local n, p = tonumber(ARGV[k + 1]), tonumber(ARGV[k + 2])\n"           \
-    "  local c, cost = tonumber(ARGV[k + 3]), tonumber(ARGV[k + 4])\n"        \
-    "  local hint = tonumber(ARGV[k + 10])\n"                                 \
+    "  local n, p, c = ARGV[k + 1] + 0, ARGV[k + 2] + 0, ARGV[k + 3] + 0\n"   \
+    "  local cost, hint = ARGV[k + 4] + 0, ARGV[k + 10] + 0\n"                \
     "  local lack, ts, x, y, at = 0, now, 0, 0, current\n"                    \
     "  local fresh, dirty = 1, false\n"                                       \
     "\n"                                                                      \
@@ -64,35 +64,37 @@
     "  if v then\n"                                                           \
     "    local d, s, was, rest = match(v, '^(%d+) (%d+) (%d+)(.*)$')\n"       \
     "    local a, b, e = 0, 0, current\n"                                     \
-    "    d, s, was = tonumber(d), tonumber(s), tonumber(was)\n"               \
-    "    if rest and rest ~= '' then\n"                                       \
-    "      a, b, e = match(rest, '^ (%d+) (%d+) (%d+)$')\n"                   \
-    "      a, b, e = tonumber(a), tonumber(b), tonumber(e)\n"                 \
+    "    if d then\n"                                                         \
+    "      d, s, was = d + 0, s + 0, was + 0\n"                               \
+    "      if rest ~= '' then\n"                                              \
+    "        a, b, e = match(rest, '^ (%d+) (%d+) (%d+)$')\n"                 \
+    "        if a then a, b, e = a + 0, b + 0, e + 0 end\n"                   \
+    "      end\n"                                                             \
     "    end\n"                                                               \
     "    if d and d < most and s < most and was > 0\n"                        \
     "       and a and a + b < most and e < most / length then\n"              \
     "      lack, ts, x, y, at, fresh = d, s, a, b, e, 0\n"                    \
     "      if was ~= p then\n"                                                \
-    "        lack = min(ceil(lack / was * p), most - 1)\n"                    \
-    "        x = min(ceil(x / was * p), most - 1)\n"                          \
-    "        y = min(ceil(y / was * p), most - 1)\n"                          \
+    "        lack = math.min(ceil(lack / was * p), most - 1)\n"               \
+    "        x = math.min(ceil(x / was * p), most - 1)\n"                     \
+    "        y = math.min(ceil(y / was * p), most - 1)\n"                     \
     "      end\n"                                                             \
     "    end\n"                                                               \
     "  end\n"                                                                 \
     "  if fresh == 1 and hint > 0 then\n"                                     \
-    "    lack, dirty = min(hint, c), true\n"                                  \
+    "    lack, dirty = math.min(hint, c), true\n"                             \
     "  end\n"                                                                 \
     "\n"                                                                      \
     "  if at ~= current and x + y > 0 then\n"                                 \
     "    if at > current + 2 then\n"                                          \
     "      lack, x, y, at, dirty = lack + x + y, 0, 0, current, true\n"       \
     "    elseif at < current then\n"                                          \
-    "      for e = at - 1, min(at, current - 2) do\n"                         \
+    "      for e = at - 1, math.min(at, current - 2) do\n"                    \
     "        local held = e % 2 == 0 and x or y\n"                            \
     "        if held > 0 then\n"                                              \
     "          local to = (e + 2) * length\n"                                 \
     "          if to >= ts then\n"                                            \
-    "            lack, ts = max(lack - (to - ts) * n, 0), to\n"               \
+    "            lack, ts = math.max(lack - (to - ts) * n, 0), to\n"          \
     "          elseif to < ts - 1000000 then\n"                               \
     "            ts, dirty = to, dirty or lack > 0\n"                         \
     "          end\n"                                                         \
@@ -104,20 +106,21 @@
     "  end\n"                                                                 \
     "  if at < current then at = current end\n"                               \
     "  if now >= ts then\n"                                                   \
-    "    lack, ts = max(lack - (now - ts) * n, 0), now\n"                     \
+    "    lack, ts = lack - (now - ts) * n, now\n"                             \
+    "    if lack < 0 then lack = 0 end\n"                                     \
     "  elseif now < ts - 1000000 then\n"                                      \
     "    ts, dirty = now, dirty or lack > 0\n"                                \
     "  end\n"                                                                 \
     "\n"                                                                      \
-    "  local epoch = tonumber(ARGV[k + 7])\n"                                 \
+    "  local epoch = ARGV[k + 7] + 0\n"                                       \
     "  if epoch == -2 then\n"                                                 \
     "    lack, x, y, dirty = 0, 0, 0, true\n"                                 \
     "    at = current + ceil(c / n / length) + 1\n"                           \
     "  elseif epoch == at or epoch == at - 1 then\n"                          \
     "    local even = epoch % 2 == 0\n"                                       \
     "    local held = even and x or y\n"                                      \
-    "    local spent = min(tonumber(ARGV[k + 8]) * p, held)\n"                \
-    "    local released = min(tonumber(ARGV[k + 9]) * p, held - spent)\n"     \
+    "    local spent = math.min(ARGV[k + 8] * p, held)\n"                     \
+    "    local released = math.min(ARGV[k + 9] * p, held - spent)\n"          \
     "    if spent + released > 0 then\n"                                      \
     "      lack, held, dirty = lack + spent, held - spent - released, true\n" \
     "      if even then x = held else y = held end\n"                         \
@@ -125,7 +128,7 @@
     "  end\n"                                                                 \
     "\n"                                                                      \
     "  local free = c - lack - x - y\n"                                       \
-    "  local tokens = max(floor(free / p), 0)\n"                              \
+    "  local tokens = free > 0 and floor(free / p) or 0\n"                    \
     "  local retry = 0\n"                                                     \
     "  if cost * p > c then\n"                                                \
     "    retry = -1\n"                                                        \
@@ -138,12 +141,12 @@
     "      if at % 2 == 1 then older, newer = x, y end\n"                     \
     "      local ends = (at + 1) * length - now\n"                            \
     "      local room = c - cost * p - newer\n"                               \
-    "      local d = max(lack - n * ends, 0) + older\n"                       \
+    "      local d = math.max(lack - n * ends, 0) + older\n"                  \
     "      if room < 0 then\n"                                                \
-    "        d = max(d - n * length, 0)\n"                                    \
+    "        d = math.max(d - n * length, 0)\n"                               \
     "        ends = ends + length\n"                                          \
     "      end\n"                                                             \
-    "      retry = ends + ceil(max(d - room, 0) / n)\n"                       \
+    "      retry = ends + ceil(math.max(d - room, 0) / n)\n"                  \
     "    end\n"                                                               \
     "  end\n"                                                                 \
     "\n"                                                                      \
@@ -160,9 +163,15 @@
     "  local got, held = 0, 0\n"                                              \
     "\n"                                                                      \
     "  if all then\n"                                                         \
-    "    got = min(tonumber(ARGV[k + 5]), tokens)\n"                          \
-    "    if at <= current or x + y > 0 then\n"                                \
-    "      held = min(tonumber(ARGV[k + 6]), floor((tokens - got) / 2))\n"    \
+    "    got = ARGV[k + 5] + 0\n"                                             \
+    "    if got > tokens then got = tokens end\n"                             \
+    "    held = ARGV[k + 6] + 0\n"                                            \
+    "    if held > 0 then\n"                                                  \
+    "      if at <= current or x + y > 0 then\n"                              \
+    "        held = math.min(held, floor((tokens - got) / 2))\n"              \
+    "      else\n"                                                            \
+    "        held = 0\n"                                                      \
+    "      end\n"                                                             \
     "    end\n"                                                               \
     "    if got + held > 0 then\n"                                            \
     "      lack, dirty = lack + got * p, true\n"                              \
@@ -172,27 +181,23 @@
     "  end\n"                                                                 \
     "\n"                                                                      \
     "  if dirty then\n"                                                       \
-    "    local v = ''\n"                                                      \
+    "    local v\n"                                                           \
     "    local ms = ceil((lack + x + y) / n / 1000) + 1\n"                    \
     "    if x + y > 0 or at > current then\n"                                 \
     "      ms = ms + ceil(((at + 2) * length - now) / 1000)\n"                \
-    "      v = format(' %.0f %.0f %.0f', x, y, at)\n"                         \
+    "      v = format('%.0f %.0f %.0f %.0f %.0f %.0f', lack, b[10],\n"        \
+    "        p, x, y, at)\n"                                                  \
+    "    else\n"                                                              \
+    "      v = format('%.0f %.0f %.0f', lack, b[10], p)\n"                    \
     "    end\n"                                                               \
-    "    v = format('%.0f %.0f %.0f', lack, b[10], p) .. v\n"                 \
     "    call('SET', KEYS[i], v, 'PX', format('%.0f', ms))\n"                 \
     "  end\n"                                                                 \
     "\n"                                                                      \
     "  if held == 0 then at = current end\n"                                  \
-    "  k = i * 9 - 9\n"                                                       \
-    "  reply[k + 1] = b[11] == 0 and 1 or 0\n"                                \
-    "  reply[k + 2] = got\n"                                                  \
-    "  reply[k + 3] = held\n"                                                 \
-    "  reply[k + 4] = at\n"                                                   \
-    "  reply[k + 5] = (at + 2) * length - now\n"                              \
-    "  reply[k + 6] = free\n"                                                 \
-    "  reply[k + 7] = b[11]\n"                                                \
-    "  reply[k + 8] = ceil(lack / n)\n"                                       \
-    "  reply[k + 9] = b[12]\n"                                                \
+    "  b = { b[11] == 0 and 1 or 0, got, held, at, (at + 2) * length - now,\n"\
+    "    free, b[11], ceil(lack / n), b[12] }\n"                              \
+    "  if #KEYS == 1 then return b end\n"                                     \
+    "  for j = 1, 9 do reply[i * 9 - 9 + j] = b[j] end\n"                     \
     "end\n"                                                                   \
     "\n"                                                                      \
     "return reply\n"

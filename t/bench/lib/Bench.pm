@@ -143,11 +143,13 @@ sub newer
 #     name    of the row, and what the "base" of others refers to
 #     base    the case it is compared with
 #     server  the Test::Runcoach whose nginx has one worker
-#     path    of the URL; args, body, and rotate: of how many tokens
+#     path    of the URL; args, body, and rotate: of how many tokens, or users:
+#             of how many users
+#     counts  a sub whose growth is divided by the requests too
 #     code    instead of these: returns the microseconds one takes
 #
 # Without a body they are GET requests.  After run() there is in each of the
-# keys cpu, user, beside and rate a value for each round.
+# keys cpu, user, beside, rate and counted a value for each round.
 
 sub run
 {
@@ -158,7 +160,8 @@ sub run
     # unmeasured: caches, connections, scripts, and each token once
 
     for my $case (grep { !$_->{code} } @cases) {
-        my $left = $case->{rotate} && !$case->{cold} ? $case->{rotate} : 1;
+        my $left = $case->{rotate} && !$case->{cold} ? $case->{rotate}
+                   : $case->{users} || 1;
 
         progress('warming up: ', $case->{name});
 
@@ -199,7 +202,7 @@ sub measure
             my $us = $case->{code}->();
 
             $result = { cpu => $us, ticks => [1, 0], rate => 1e6 / $us,
-                        beside => 0, foreign => 0 };
+                        beside => 0, counted => 0, foreign => 0 };
 
         } else {
             $result = $self->slice($case, $self->{seconds});
@@ -212,7 +215,7 @@ sub measure
 
     $self->{disturbed}++ if $result->{foreign} > $QUIET;
 
-    push @{$case->{$_}}, $result->{$_} for qw/ cpu beside rate /;
+    push @{$case->{$_}}, $result->{$_} for qw/ cpu beside rate counted /;
 
     $case->{ticks}[$_] += $result->{ticks}[$_] for 0 .. 1;
 }
@@ -231,6 +234,7 @@ sub slice
     my $cpu = on_cpu($worker);
     my @ticks = ticks($worker);
     my $beside = on_cpu($self->{beside});
+    my $counted = $case->{counts} ? $case->{counts}->() : 0;
     my @children = (times())[2, 3];
     my $start = time();
 
@@ -244,6 +248,7 @@ sub slice
     my @now = ticks($worker);
 
     $beside = on_cpu($self->{beside}) - $beside;
+    $counted = $case->{counts}->() - $counted if $case->{counts};
     $all = busy() - $all;
 
     die "$self->{client}: $out\n" if $status;
@@ -268,6 +273,7 @@ sub slice
         cpu => $cpu / $n * 1e6,
         ticks => [$now[0] - $ticks[0], $now[1] - $ticks[1]],
         beside => $beside / $n * 1e6,
+        counted => $counted / $n,
         rate => $n / $time,
         foreign => ($all - $mine) / $wall,
     };
@@ -303,6 +309,11 @@ sub load
         push @args, '-s', Test::Runcoach::root() . '/t/bench/rotate.lua';
         @rotate = ('--', $case->{tokens}, $case->{rotate},
                    $case->{at} // 0);
+    }
+
+    if ($case->{users}) {
+        push @args, '-s', Test::Runcoach::root() . '/t/bench/users.lua';
+        @rotate = ('--', $case->{users});
     }
 
     return ('wrk', '-t1', "-c$self->{connections}", '-d', "${time}s",
