@@ -103,7 +103,7 @@ static ngx_http_runcoach_limit_policy_t *ngx_http_runcoach_limit_policy_of(
 /* [1] holds leases; [0] asks for each request, and never waits to do so */
 
 const runcoach_lease_conf_t  ngx_http_runcoach_limit_confs[] = {
-    { 2000000, 250000, 0, 1000000, 1000000, 0 },
+    { 2000000, 250000, 0, 0, 1000000, 1000000, 1000000, 0 },
     RUNCOACH_LEASE_CONF
 };
 

@@ -13,6 +13,7 @@
 #define RUNCOACH_LEASE_AHEAD   (UINT32_MAX - 60000)
 
 #define RUNCOACH_LEASE_BURST   8                 /* no leases below */
+#define RUNCOACH_LEASE_SMALL   64                /* such a part of a burst */
 #define RUNCOACH_LEASE_TOKENS  UINT64_C(1000000000)
 #define RUNCOACH_LEASE_REPLY   10000             /* us, of the first call */
 
@@ -38,6 +39,14 @@ static runcoach_lease_view_e runcoach_lease_view(runcoach_lease_key_t *key,
     const runcoach_lease_conf_t *conf, uint64_t now);
 static runcoach_lease_view_e runcoach_lease_bound(runcoach_lease_key_t *key,
     const runcoach_lease_conf_t *conf, uint64_t now);
+static int64_t runcoach_lease_wait(const runcoach_lease_t *node,
+    uint64_t tokens, uint64_t now);
+static int runcoach_lease_doubts(const runcoach_lease_key_t *key,
+    const runcoach_lease_conf_t *conf, uint64_t now);
+static int64_t runcoach_lease_gate(const runcoach_lease_t *node,
+    uint64_t tokens, const runcoach_lease_conf_t *conf, uint64_t now);
+static uint64_t runcoach_lease_trip(const runcoach_lease_t *node,
+    const runcoach_lease_conf_t *conf);
 static runcoach_lease_view_e runcoach_lease_share(runcoach_lease_key_t *key,
     uint64_t now);
 static void runcoach_lease_take(runcoach_lease_key_t *key,
@@ -78,6 +87,8 @@ static uint64_t runcoach_lease_lacks(const runcoach_lease_t *node,
     uint64_t now);
 static uint64_t runcoach_lease_free(const runcoach_lease_t *node,
     uint64_t now);
+static uint64_t runcoach_lease_refill(const runcoach_lease_t *node,
+    uint64_t units);
 static void runcoach_lease_bind(runcoach_lease_t *node, uint64_t deficit,
     uint64_t sent);
 static uint64_t runcoach_lease_left(const runcoach_lease_t *node);
@@ -208,7 +219,8 @@ static runcoach_lease_view_e
 runcoach_lease_bound(runcoach_lease_key_t *key,
     const runcoach_lease_conf_t *conf, uint64_t now)
 {
-    uint64_t                    need, lacks, pause, since, burst;
+    int64_t                     wait;
+    uint64_t                    need, burst;
     runcoach_lease_t           *node;
     runcoach_bucket_verdict_t  *v;
 
@@ -216,13 +228,12 @@ runcoach_lease_bound(runcoach_lease_key_t *key,
     v = &key->verdict;
 
     burst = node->rate.c / node->rate.p;
-    lacks = runcoach_lease_lacks(node, now);
 
     key->source = RUNCOACH_LEASE_FROM_BOUND;
 
     v->allowed = 0;
     v->remaining = runcoach_lease_free(node, now) / node->rate.p;
-    v->reset_us = lacks / node->rate.n + (lacks % node->rate.n != 0);
+    v->reset_us = runcoach_lease_refill(node, runcoach_lease_lacks(node, now));
     v->retry_us = -1;
 
     if (key->cost > burst) {
@@ -234,14 +245,13 @@ runcoach_lease_bound(runcoach_lease_key_t *key,
     need = runcoach_lease_min(runcoach_lease_pending(node, conf, now), burst);
     need += key->cost;
 
-    if (need > v->remaining) {
+    wait = runcoach_lease_wait(node, need, now);
+
+    if (wait > 0 && !runcoach_lease_doubts(key, conf, now)) {
         node->boost = RUNCOACH_LEASE_BOOST;
         node->denied = runcoach_lease_more(node->denied, key->cost);
 
-        need = lacks + need * node->rate.p - node->rate.c;
-        need = need / node->rate.n + (need % node->rate.n != 0);
-
-        v->retry_us = (int64_t) need;
+        v->retry_us = wait + (int64_t) runcoach_lease_trip(node, conf);
 
         return RUNCOACH_LEASE_DENIES;
     }
@@ -251,14 +261,13 @@ runcoach_lease_bound(runcoach_lease_key_t *key,
         return RUNCOACH_LEASE_FAILS;
     }
 
-    pause = runcoach_lease_pause(node, conf);
-    since = runcoach_lease_since(now, node->asked);
+    wait = (wait > 0) ? 0 : runcoach_lease_gate(node, need, conf, now);
 
-    if (node->drained && since < pause) {
+    if (wait > 0) {
         key->source = RUNCOACH_LEASE_FROM_GATE;
         node->denied = runcoach_lease_more(node->denied, key->cost);
 
-        v->retry_us = (int64_t) (pause - since);
+        v->retry_us = wait;
 
         return RUNCOACH_LEASE_DENIES;
     }
@@ -266,6 +275,71 @@ runcoach_lease_bound(runcoach_lease_key_t *key,
     key->source = RUNCOACH_LEASE_FROM_REDIS;
 
     return RUNCOACH_LEASE_CALLS;
+}
+
+
+/* microseconds until the bound has so many tokens, at least 1; 0: it has */
+
+static int64_t
+runcoach_lease_wait(const runcoach_lease_t *node, uint64_t tokens, uint64_t now)
+{
+    if (tokens <= runcoach_lease_free(node, now) / node->rate.p) {
+        return 0;
+    }
+
+    return (int64_t) runcoach_lease_refill(node,
+                                           runcoach_lease_lacks(node, now)
+                                           + tokens * node->rate.p
+                                           - node->rate.c);
+}
+
+
+static int
+runcoach_lease_doubts(const runcoach_lease_key_t *key,
+    const runcoach_lease_conf_t *conf, uint64_t now)
+{
+    return key->mode == RUNCOACH_LEASE_REDIS
+           && runcoach_lease_since(now, key->node->heard) > conf->trust
+           && runcoach_lease_since(now, key->node->asked) > conf->trust;
+}
+
+
+/* microseconds for which a key that is nearly empty is not asked for */
+
+static int64_t
+runcoach_lease_gate(const runcoach_lease_t *node, uint64_t tokens,
+    const runcoach_lease_conf_t *conf, uint64_t now)
+{
+    uint64_t  pause, since, units, due;
+
+    if (!node->drained) {
+        return 0;
+    }
+
+    pause = runcoach_lease_pause(node, conf);
+    since = runcoach_lease_since(now, node->asked);
+
+    if (since < pause) {
+        return (int64_t) (pause - since);
+    }
+
+    /* when there were so many, and a trip more */
+
+    units = node->deficit + tokens * node->rate.p;
+
+    due = node->heard + runcoach_lease_trip(node, conf);
+    due += runcoach_lease_refill(node, runcoach_lease_since(units,
+                                                            node->rate.c));
+
+    return (int64_t) runcoach_lease_since(due, now);
+}
+
+
+static uint64_t
+runcoach_lease_trip(const runcoach_lease_t *node,
+    const runcoach_lease_conf_t *conf)
+{
+    return node->drained ? runcoach_lease_min(node->reply, conf->poll) : 0;
 }
 
 
@@ -435,7 +509,7 @@ runcoach_lease_verdict(runcoach_lease_key_t *key, uint64_t now)
 
     lacks -= runcoach_lease_min(lacks, left * node->rate.p);
 
-    v->reset_us = lacks / node->rate.n + (lacks % node->rate.n != 0);
+    v->reset_us = runcoach_lease_refill(node, lacks);
 }
 
 
@@ -583,7 +657,7 @@ static uint64_t
 runcoach_lease_want(const runcoach_lease_t *node,
     const runcoach_lease_conf_t *conf)
 {
-    uint64_t                       burst, demand, want, room;
+    uint64_t                       burst, demand, want, small, room;
     const runcoach_bucket_rate_t  *rate;
 
     rate = &node->rate;
@@ -609,6 +683,14 @@ runcoach_lease_want(const runcoach_lease_t *node,
 
     want = demand * conf->hold / RUNCOACH_LEASE_SECOND
            * node->boost / RUNCOACH_LEASE_BOOST / RUNCOACH_LEASE_DEMAND;
+
+    /* a small part of the burst is missed by nobody, and saves calls */
+
+    small = demand * conf->small / RUNCOACH_LEASE_SECOND
+            / RUNCOACH_LEASE_DEMAND;
+    small = runcoach_lease_min(small, burst / RUNCOACH_LEASE_SMALL);
+
+    want = (want > small) ? want : small;
 
     return runcoach_lease_min((want > 0) ? want : 1, room);
 }
@@ -784,10 +866,7 @@ runcoach_lease_receive(runcoach_lease_key_t *key,
 
     if (node->away) {
         node->away = 0;
-
-        if (answer->free < (int64_t) (key->rate->c / 2)) {
-            node->drained = 1;
-        }
+        node->drained = 1;
     }
 
     reply = runcoach_lease_since(now, key->sent);
@@ -1052,7 +1131,7 @@ runcoach_lease_look(const runcoach_lease_t *node,
 
     status->remaining = runcoach_lease_free(node, now) / node->rate.p
                         + status->leased;
-    status->reset_us = lacks / node->rate.n + (lacks % node->rate.n != 0);
+    status->reset_us = runcoach_lease_refill(node, lacks);
 
     if (node->away && local != NULL) {
         share = node->share;
@@ -1210,6 +1289,15 @@ runcoach_lease_free(const runcoach_lease_t *node, uint64_t now)
     lacks = runcoach_lease_lacks(node, now);
 
     return (lacks < node->rate.c) ? node->rate.c - lacks : 0;
+}
+
+
+/* microseconds for so many units to come back */
+
+static uint64_t
+runcoach_lease_refill(const runcoach_lease_t *node, uint64_t units)
+{
+    return units / node->rate.n + (units % node->rate.n != 0);
 }
 
 

@@ -13,9 +13,12 @@
  *                   has to be trusted and no clocks have to agree.
  *     the bound     A bucket lacks at least what Redis said it lacked, less
  *                   what came back since.  What the bound denies Redis would
- *                   have denied; a flood costs nothing more.
+ *                   have denied; a flood costs nothing more.  Once a second it
+ *                   is asked all the same: the bucket may have been reset, or
+ *                   have another rate elsewhere.
  *     the gate      A key that is nearly empty is asked for once in a while,
- *                   and then takes what has gathered.
+ *                   and then takes what has gathered; and not before the reply
+ *                   would find it there, as trips do not all take as long.
  *     the share     While Redis is away a bucket of the local rate, which
  *                   begins at the bound.  What it lacks then is charged, so
  *                   that the shares of all edges make up the bucket again.
@@ -97,7 +100,9 @@ typedef enum {
 typedef struct {
     uint64_t                       epoch;   /* the same on all edges */
     uint64_t                       hold;    /* traffic a lease is made for */
+    uint64_t                       small;   /*   while it is a small one */
     uint64_t                       poll;    /* of the gate; 0: none */
+    uint64_t                       trust;   /* in a bound; then Redis is asked */
     uint64_t                       idle;    /* then leases are released */
     uint64_t                       flight;  /* a call is lost after that */
     unsigned                       lease:1; /* 0: exact mode, no leases */
@@ -105,7 +110,7 @@ typedef struct {
 
 
 #define RUNCOACH_LEASE_CONF                                                   \
-    { 2000000, 250000, 50000, 1000000, 1000000, 1 }
+    { 2000000, 250000, 1000000, 50000, 1000000, 1000000, 1000000, 1 }
 
 
 /* all zero is a key that nobody knows anything about */

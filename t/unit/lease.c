@@ -74,6 +74,7 @@ static void test_model(void);
 static void model_request(void);
 static void model_view(model_t *m, const runcoach_lease_key_t *key,
     expected_t *expected);
+static int64_t model_trip(const runcoach_lease_key_t *key);
 static void model_gate(const model_t *m, const runcoach_lease_key_t *key,
     expected_t *expected);
 static void model_take(model_t *m, const runcoach_lease_key_t *key,
@@ -99,6 +100,7 @@ static void test_first(void);
 static void test_lease(void);
 static void test_several(void);
 static void test_gate(void);
+static void test_trust(void);
 static void test_death(void);
 static void test_away(void);
 static void test_plans(void);
@@ -536,10 +538,15 @@ model_view(model_t *m, const runcoach_lease_key_t *key, expected_t *expected)
         need = redis_min(m->pending, m->rate.c / m->rate.p);
         need = (need + key->cost) * m->rate.p;
 
-        if (need > m->rate.c - redis_min(lack, m->rate.c)) {
+        if (need > m->rate.c - redis_min(lack, m->rate.c)
+            && (key->mode != RUNCOACH_LEASE_REDIS
+                || now <= m->heard + conf.trust
+                || now <= m->asked + conf.trust))
+        {
             expected->view = RUNCOACH_LEASE_DENIES;
             expected->retry = (int64_t) redis_up(need - m->rate.c + lack,
                                                  m->rate.n);
+            expected->retry += model_trip(key);
 
         } else if (key->mode == RUNCOACH_LEASE_CLOSED) {
             expected->view = RUNCOACH_LEASE_FAILS;
@@ -553,26 +560,47 @@ model_view(model_t *m, const runcoach_lease_key_t *key, expected_t *expected)
 }
 
 
-/* who is denied by the gate would have asked otherwise, not long ago */
+/* an empty bucket is asked when the reply finds in it what is due */
+
+static int64_t
+model_trip(const runcoach_lease_key_t *key)
+{
+    return key->node->drained ? (int64_t) redis_min(key->node->reply, conf.poll)
+                              : 0;
+}
+
+
+/* who is denied by the gate would have asked otherwise: not long ago, or now */
 
 static void
 model_gate(const model_t *m, const runcoach_lease_key_t *key,
     expected_t *expected)
 {
-    redis_wide_t  pause;
+    int64_t       wait;
+    redis_wide_t  pause, need;
+
+    if (expected->view != RUNCOACH_LEASE_CALLS || !key->node->drained) {
+        differs("the gate");
+    }
+
+    need = redis_min(m->pending, m->rate.c / m->rate.p) + key->cost;
+    need = need * m->rate.p - m->rate.c + m->lack;
+
+    wait = (int64_t) m->heard + model_trip(key) - (int64_t) now;
+    wait += (need > 0) ? (int64_t) redis_up(need, m->rate.n) : 0;
 
     pause = redis_min(conf.poll, m->rate.c / m->rate.n / 4);
 
-    if (expected->view != RUNCOACH_LEASE_CALLS || !key->node->drained
-        || !conf.lease || m->rate.c / m->rate.p < 8
-        || now >= m->asked + (uint64_t) pause)
+    if (conf.lease && m->rate.c / m->rate.p >= 8
+        && key->verdict.retry_us
+           == (int64_t) (m->asked + (uint64_t) pause - now))
     {
-        differs("the gate");
+        wait = key->verdict.retry_us;
     }
 
     expected->view = RUNCOACH_LEASE_DENIES;
     expected->source = RUNCOACH_LEASE_FROM_GATE;
-    expected->retry = (int64_t) (m->asked + (uint64_t) pause - now);
+    expected->retry = wait;
 }
 
 
@@ -1235,7 +1263,7 @@ test_exact(void)
     int                            i;
     int64_t                        values[RUNCOACH_BUCKET_VALUES];
     unsigned                       denied, unjust, early, late;
-    uint64_t                       t;
+    uint64_t                       t, trust;
     redis_key_t                    redis, copy, *k;
     runcoach_lease_t               node;
     runcoach_lease_key_t           key, again;
@@ -1245,6 +1273,11 @@ test_exact(void)
 
     t = 1000000;
     denied = unjust = early = late = 0;
+
+    /* it is asked in between, but not here */
+
+    trust = conf.trust;
+    conf.trust = UINT64_MAX;
 
     memset(&ask, 0, sizeof(ask));
     ask.epoch = RUNCOACH_BUCKET_SILENT;
@@ -1297,6 +1330,7 @@ test_exact(void)
     }
 
     conf.lease = 1;
+    conf.trust = trust;
 
     ok(denied > OPERATIONS / 20 && unjust == 0,
        "%u denied by the bound, of which redis had allowed %u", denied,
@@ -1353,6 +1387,7 @@ static void
 test_first(void)
 {
     int                   i, n;
+    int64_t               retry;
     redis_key_t           redis;
     runcoach_lease_t      node;
     runcoach_lease_key_t  key;
@@ -1385,16 +1420,23 @@ test_first(void)
     }
 
     ok(n == 3, "one after the other: %d pass", n);
+    retry = key.verdict.retry_us;
+
     ok(key.source == RUNCOACH_LEASE_FROM_BOUND
-       && key.verdict.retry_us == 200000 - 99, "the bound denies, %lld us",
-       (long long) key.verdict.retry_us);
+       && retry == 200000 - 99 + node.reply, "the bound denies, %lld us",
+       (long long) retry);
 
     fresh_key(&key, &node, 1);
     ok(converse(&key, &redis, 1200000 - 1) == 0 && !key.ask.need,
        "a microsecond too early");
 
     fresh_key(&key, &node, 1);
-    ok(converse(&key, &redis, 1200000) == 1, "and in time");
+    ok(converse(&key, &redis, 1200000) == 0
+       && key.source == RUNCOACH_LEASE_FROM_GATE,
+       "a trip too early for some replies");
+
+    fresh_key(&key, &node, 1);
+    ok(converse(&key, &redis, 1000099 + (uint64_t) retry) == 1, "and in time");
 
     fresh_key(&key, &node, 4);
     ok(converse(&key, &redis, 99000000) == 0 && key.verdict.retry_us == -1,
@@ -1592,6 +1634,57 @@ test_gate(void)
 }
 
 
+/* a bound is believed for a while: the bucket may be another's matter, too */
+
+static void
+test_trust(void)
+{
+    int                   i, asked;
+    uint64_t              t;
+    redis_key_t           redis;
+    runcoach_lease_t      node;
+    runcoach_lease_key_t  key;
+
+    memset(&node, 0, sizeof(node));
+    memset(&redis, 0, sizeof(redis));
+
+    (void) runcoach_bucket_rate(&plain, 1, 3600, 1);
+
+    t = 1000000;
+
+    fresh_key(&key, &node, 1);
+    ok(converse(&key, &redis, t) == 1, "the only token of an hour");
+
+    for (i = 0, asked = 0; i < 100000; i++, t += 100) {
+        fresh_key(&key, &node, 1);
+
+        if (converse(&key, &redis, t) != 0) {
+            break;
+        }
+
+        asked += key.source == RUNCOACH_LEASE_FROM_REDIS;
+    }
+
+    ok(i == 100000, "nobody else has one");
+    ok(asked >= 8 && asked <= 10, "a flood of 10 s asks %d times", asked);
+
+    /* somebody has reset it elsewhere */
+
+    redis.lack = 0;
+
+    for (i = 0; i < 10001; i++, t += 100) {
+        fresh_key(&key, &node, 1);
+
+        if (converse(&key, &redis, t) == 1) {
+            break;
+        }
+    }
+
+    ok(i <= 10000, "a reset elsewhere is found within a second: %d us",
+       i * 100);
+}
+
+
 /* a process dies with its calls: others go on */
 
 static void
@@ -1731,7 +1824,10 @@ test_away(void)
     ok(runcoach_lease_decide(&key, 1, &conf, t) == RUNCOACH_LEASE_DENY,
        "unless the bound denies");
 
-    /* data is lost: the bound is told */
+    /* data is lost: the bound is told, when the others have had their say */
+
+    ok(node.drained, "the others may say what their shares lack");
+    node.drained = 0;
 
     memset(&redis, 0, sizeof(redis));
     fresh_key(&key, &node, 5);
@@ -1891,6 +1987,7 @@ main(void)
     test_lease();
     test_several();
     test_gate();
+    test_trust();
     test_death();
     test_away();
     test_plans();
