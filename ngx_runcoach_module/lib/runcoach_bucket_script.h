@@ -34,7 +34,7 @@
  *   because no quotient of a number below 2^53 can round across an integer;
  * - no "#!lua", an error before Redis 7; "%.0f", as tostring() gives 1.7e+15;
  * - numbers of ARGV are made by arithmetic, minima by comparison, the reply in
- *   one piece: a call, or a table that grows, takes as long as several of these.
+ *   one piece: a call, or a table that grows, takes longer than all of these.
  */
 
 

@@ -335,11 +335,20 @@ runcoach_lease_gate(const runcoach_lease_t *node, uint64_t tokens,
 }
 
 
+/* of a flood there is another request by then; others are not kept waiting */
+
 static uint64_t
 runcoach_lease_trip(const runcoach_lease_t *node,
     const runcoach_lease_conf_t *conf)
 {
-    return node->drained ? runcoach_lease_min(node->reply, conf->poll) : 0;
+    if (!node->drained
+        || (uint64_t) node->denied * node->reply
+           < RUNCOACH_LEASE_DEMAND * RUNCOACH_LEASE_SECOND)
+    {
+        return 0;
+    }
+
+    return runcoach_lease_min(node->reply, conf->poll);
 }
 
 

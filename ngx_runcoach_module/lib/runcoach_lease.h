@@ -17,8 +17,8 @@
  *                   is asked all the same: the bucket may have been reset, or
  *                   have another rate elsewhere.
  *     the gate      A key that is nearly empty is asked for once in a while,
- *                   and then takes what has gathered; and not before the reply
- *                   would find it there, as trips do not all take as long.
+ *                   and then takes what has gathered; in a flood not before
+ *                   the slowest call finds it there.
  *     the share     While Redis is away a bucket of the local rate, which
  *                   begins at the bound.  What it lacks then is charged, so
  *                   that the shares of all edges make up the bucket again.
@@ -102,7 +102,7 @@ typedef struct {
     uint64_t                       hold;    /* traffic a lease is made for */
     uint64_t                       small;   /*   while it is a small one */
     uint64_t                       poll;    /* of the gate; 0: none */
-    uint64_t                       trust;   /* in a bound; then Redis is asked */
+    uint64_t                       trust;   /* in a bound, until asked */
     uint64_t                       idle;    /* then leases are released */
     uint64_t                       flight;  /* a call is lost after that */
     unsigned                       lease:1; /* 0: exact mode, no leases */

@@ -749,7 +749,7 @@ main(int argc, char **argv)
         { .name = "one client 1000 req/s, 5/s", .rate = 5, .burst = 10,
           .edges = 4, .load = 200, .seconds = 30, .bound = 6 },
         { .name = "one client 5000 req/s, 5/s", .rate = 5, .burst = 20,
-          .edges = 2, .load = 1000, .seconds = 20, .bound = 7,
+          .edges = 2, .load = 1000, .seconds = 20, .bound = 6,
           .trip = 400 },
         { .name = "one client, exact mode", .rate = 5, .burst = 10,
           .edges = 4, .load = 200, .seconds = 30, .bound = 6, .exact = 1 },
