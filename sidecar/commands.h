@@ -33,6 +33,10 @@ int command_doctor_config(const char *error);
 
 int command_reconcile(const config_t *cf, int argc, char **argv);
 
+/* inventory.c: inventory */
+
+int command_inventory(const config_t *cf, int argc, char **argv);
+
 /* files.c: migrate-files [--root DIRECTORY] [--remove] */
 
 int command_files(const config_t *cf, int argc, char **argv);

@@ -45,6 +45,7 @@ static int main_replay(const config_t *cf, int argc, char **argv);
 static int main_reconcile(const config_t *cf, int argc, char **argv);
 static int main_doctor(const config_t *cf, int argc, char **argv);
 static int main_files(const config_t *cf, int argc, char **argv);
+static int main_inventory(const config_t *cf, int argc, char **argv);
 static int main_usage_if(int rc);
 static int main_prepare(void);
 static void main_block(sigset_t *set);
@@ -59,6 +60,7 @@ static const main_command_t  main_commands[] = {
     { "check", main_check },
     { "doctor", main_doctor },
     { "jobs", main_jobs },
+    { "inventory", main_inventory },
     { "migrate-files", main_files },
     { "replay", main_replay },
     { "reconcile", main_reconcile },
@@ -363,6 +365,15 @@ main_files(const config_t *cf, int argc, char **argv)
 
 
 static int
+main_inventory(const config_t *cf, int argc, char **argv)
+{
+    (void) signal(SIGPIPE, SIG_IGN);
+
+    return main_usage_if(command_inventory(cf, argc, argv));
+}
+
+
+static int
 main_usage_if(int rc)
 {
     return (rc == COMMAND_USAGE) ? main_usage(stderr) : rc;
@@ -446,6 +457,7 @@ main_usage(FILE *out)
             " | done | all]\n"
             "       runcoach-sidecar jobs requeue ID | --dead\n"
             "       runcoach-sidecar replay SVIX_ID\n"
+            "       runcoach-sidecar inventory\n"
             "       runcoach-sidecar migrate-files [--root DIRECTORY]"
             " [--remove]\n"
             "       runcoach-sidecar reconcile [--repair [--force]]\n"
