@@ -1,7 +1,9 @@
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "handlers.h"
 #include "jobs.h"
@@ -15,7 +17,11 @@
 #define UPLOAD_MAX_KEY     500      /* what the column holds */
 #define UPLOAD_CANDIDATES  4
 #define UPLOAD_FREE_TIER   10.0
+#define UPLOAD_SUM_FRESH   60       /* seconds, of the sum of all users */
 #define UPLOAD_TEMPLATE    "users/%s/activities/{object}.fit"
+
+
+#define upload_round(x, scale)  ((long long) ((x) * (scale) + 0.5) / (scale))
 
 
 /* columns of edge_activity() */
@@ -48,6 +54,13 @@ typedef struct {
 } upload_t;
 
 
+typedef struct {
+    long long     files;
+    double        bytes;
+    time_t        made;             /* 0: never */
+} upload_sum_t;
+
+
 static int upload_body(http_request_t *r, upload_t *u);
 static void upload_hex(char *dst, const u_char *base64, size_t n);
 static int upload_find(http_request_t *r, worker_t *w, upload_t *u);
@@ -58,6 +71,8 @@ static int upload_look(http_request_t *r, worker_t *w, upload_t *u);
 static unsigned upload_rank(const upload_t *u, const r2_head_t *head);
 static int upload_check(http_request_t *r, worker_t *w, upload_t *u);
 static void upload_confirm(http_request_t *r, worker_t *w, upload_t *u);
+static int upload_free_tier(json_t *answer, double bytes);
+static int upload_account(worker_t *w, upload_sum_t *sum);
 static int upload_row(http_request_t *r, worker_t *w, const user_t *user,
     const char *id, PGresult **row);
 static int upload_id(http_request_t *r);
@@ -90,6 +105,10 @@ static const char  upload_stats_sql[] =
     " ON a.user_id = p.user_id"
     " AND coalesce(a.fit_file_key, a.r2_key) IS NOT NULL"
     " GROUP BY p.outcome, p.user_id";
+
+static const char  upload_account_sql[] =
+    "SELECT count(*), coalesce(sum(fit_file_size::bigint), 0) FROM activities"
+    " WHERE coalesce(fit_file_key, r2_key) IS NOT NULL";
 
 static const char  upload_no_activity[] = "Activity not found";
 static const char  upload_no_store[] = "Cloud storage not available";
@@ -283,10 +302,12 @@ done:
 void
 upload_stats(http_request_t *r, worker_t *w)
 {
-    double       bytes, gb;
-    user_t       user;
-    PGresult    *res;
-    const char  *params[2];
+    double         bytes;
+    json_t        *answer, *account;
+    user_t         user;
+    PGresult      *res;
+    const char    *params[2];
+    upload_sum_t   sum;
 
     if (user_identify(r, &user) != 0) {
         return;
@@ -307,27 +328,109 @@ upload_stats(http_request_t *r, worker_t *w)
     }
 
     bytes = strtod(db_value(res, 3), NULL);
-    gb = bytes / (1024.0 * 1024 * 1024);
 
-#define upload_round(x, scale)  ((long long) ((x) * (scale) + 0.5) / (scale))
+    answer = json_pack("{s: I, s: I, s: f}",
+                       "user_id", (json_int_t) atoll(db_value(res, 1)),
+                       "total_files", (json_int_t) atoll(db_value(res, 2)),
+                       "total_size_mb",
+                       upload_round(bytes / (1024 * 1024), 100.0));
 
-    http_answer(r, 200, json_pack("{s: I, s: I, s: f, s: f, s: f, s: f, s: f}",
-        "user_id", (json_int_t) atoll(db_value(res, 1)),
-        "total_files", (json_int_t) atoll(db_value(res, 2)),
-        "total_size_mb", upload_round(bytes / (1024 * 1024), 100.0),
-        "total_size_gb", upload_round(gb, 1000.0),
-        "free_tier_limit_gb", UPLOAD_FREE_TIER,
-        "free_tier_used_percent",
-        upload_round(gb / UPLOAD_FREE_TIER * 100, 100.0),
-        "free_tier_remaining_gb",
-        (gb > UPLOAD_FREE_TIER) ? 0.0
-                                : upload_round(UPLOAD_FREE_TIER - gb, 1000.0)));
+    /* of somebody else's table, which may be too large to be read in time */
 
-#undef upload_round
+    account = (upload_account(w, &sum) == 0)
+              ? json_pack("{s: I}", "total_files", (json_int_t) sum.files)
+              : json_null();
+
+    if (json_object_set_new(answer, "account", account) != 0
+        || upload_free_tier(answer, bytes) != 0
+        || (json_is_object(account)
+            && upload_free_tier(account, sum.bytes) != 0))
+    {
+        json_decref(answer);
+        answer = NULL;
+    }
+
+    http_answer(r, 200, answer);
 
 done:
 
     PQclear(res);
+}
+
+
+/* what the store sends its bill for; NULL is no answer */
+
+static int
+upload_free_tier(json_t *answer, double bytes)
+{
+    double  gb, used, left;
+
+    gb = bytes / (1024.0 * 1024 * 1024);
+    used = upload_round(gb / UPLOAD_FREE_TIER * 100, 100.0);
+    left = (gb > UPLOAD_FREE_TIER)
+           ? 0.0 : upload_round(UPLOAD_FREE_TIER - gb, 1000.0);
+
+    return json_object_set_new(answer, "total_size_gb",
+                               json_real(upload_round(gb, 1000.0)))
+           | json_object_set_new(answer, "free_tier_limit_gb",
+                                 json_real(UPLOAD_FREE_TIER))
+           | json_object_set_new(answer, "free_tier_used_percent",
+                                 json_real(used))
+           | json_object_set_new(answer, "free_tier_remaining_gb",
+                                 json_real(left));
+}
+
+
+/*
+ * The free tier is one for all users.  Their sum reads every row, so it is made
+ * once in a while, by whoever comes first.
+ */
+
+static int
+upload_account(worker_t *w, upload_sum_t *sum)
+{
+    int                      fresh;
+    PGresult                *res;
+    struct timespec          now;
+    static upload_sum_t      last;
+    static pthread_mutex_t   lock = PTHREAD_MUTEX_INITIALIZER;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+
+    pthread_mutex_lock(&lock);
+
+    *sum = last;
+    fresh = (last.made != 0 && now.tv_sec - last.made < UPLOAD_SUM_FRESH);
+
+    if (!fresh && last.made != 0) {
+
+        /* the others go on with the old one meanwhile */
+
+        last.made = now.tv_sec;
+    }
+
+    pthread_mutex_unlock(&lock);
+
+    if (fresh) {
+        return 0;
+    }
+
+    if (db_query(w->db, "account", upload_account_sql, 0, NULL, &res) != DB_OK)
+    {
+        return (sum->made != 0) ? 0 : -1;
+    }
+
+    sum->files = atoll(db_value(res, 0));
+    sum->bytes = strtod(db_value(res, 1), NULL);
+    sum->made = now.tv_sec;
+
+    PQclear(res);
+
+    pthread_mutex_lock(&lock);
+    last = *sum;
+    pthread_mutex_unlock(&lock);
+
+    return 0;
 }
 
 

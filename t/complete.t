@@ -57,9 +57,9 @@ like($j->{message}, qr/^Upload confirmed, analysis job queued: \Q$j->{analysis_j
 my $id = $j->{activity_id};
 
 is($t->sql('SELECT user_id, fit_file_status, fit_file_size, fit_file_key,'
-           . ' storage_provider IS NOT NULL, garmin_id < 0'
+           . ' storage_provider IS NOT NULL, garmin_id < 0, has_fit_file'
            . ' FROM activities WHERE id = $1', $id),
-   "$me|uploaded|$size|users/user_c/activities/$given.fit|t|t",
+   "$me|uploaded|$size|users/user_c/activities/$given.fit|t|t|f",
    'complete: row');
 is($t->sql("SELECT kind, state, object_key FROM edge_jobs"
            . ' WHERE activity_id = $1', $id),
@@ -193,9 +193,18 @@ for my $case ([ token => $token, $fit ], [ cookie => $cookie, "$fit." ],
 
 # header fields which nginx lets through are none too many
 
-is($t->get('/api/v1/upload/stats', token => $token,
-           headers => { map { ("X-Pad-$_" => 'y' x 11000) } 1 .. 3 })->status,
-   200, 'long header');
+my $stats = $t->get('/api/v1/upload/stats', token => $token,
+                    headers => { map { ("X-Pad-$_" => 'y' x 11000) } 1 .. 3 });
+
+is($stats->status, 200, 'long header');
+
+# it is the first one, so its sum of all is of now
+
+is(join(' ', @{$stats->json->{account}}{qw/ total_files total_size_gb /}),
+   $t->sql("SELECT count(*) || ' ' || round(sum(fit_file_size)"
+           . " / (1024.0 * 1024 * 1024), 3)::real FROM activities"
+           . ' WHERE coalesce(fit_file_key, r2_key) IS NOT NULL'),
+   'stats: the account is that of all');
 
 # a person we have not heard of is made from the token
 
@@ -297,6 +306,23 @@ is(complete({ activity_id => legacy(2001), file_size => 5 })->status, 413,
    'too large, but of before');
 ok(-e $old, 'too large, but of before: still there');
 
+# its key is the row's, whatever a template would make of it this year
+
+my $before_us = legacy(2001);
+
+$r = $t->get("/api/v1/upload/activity/$before_us/download-url",
+             token => $token);
+like($r->json->{download_url}, qr{/users/7/2025/activities/2001\.fit\.gz\?},
+     'of before: the key to download');
+is($r->json->{content_type}, 'application/gzip', 'of before: its type');
+is(length($t->url('GET', $r->json->{download_url})->body), 100001,
+   'of before: downloaded');
+is($t->request('DELETE', "/api/v1/upload/activity/$before_us/fit",
+               token => $token)->status, 200, 'of before: deleted');
+ok(!-e $old, 'of before: that very object');
+$t->sql('DELETE FROM edge_jobs WHERE object_key = $1',
+        'users/7/2025/activities/2001.fit.gz');
+
 # nor does a key that no object can have stand in the way
 
 legacy(2002, '/users/7/x.fit');
@@ -374,7 +400,12 @@ cmp_ok($j->{free_tier_limit_gb}, '==', 10, 'stats: limit');
 is_deeply([ sort keys %$j ],
           [ sort qw/ user_id total_files total_size_mb total_size_gb
                      free_tier_limit_gb free_tier_used_percent
-                     free_tier_remaining_gb / ], 'stats: fields');
+                     free_tier_remaining_gb account / ], 'stats: fields');
+is_deeply([ sort keys %{$j->{account}} ],
+          [ sort qw/ total_files total_size_gb free_tier_limit_gb
+                     free_tier_used_percent free_tier_remaining_gb / ],
+          'stats: fields of the account');
+cmp_ok($j->{account}{total_files}, '>', 0, 'stats: the account has some');
 is($t->get('/api/v1/upload/stats', token => $other)->json->{total_files}, 0,
    'stats: another has none');
 is($t->get('/api/v1/upload/stats')->status, 401, 'stats: nobody');
@@ -417,6 +448,10 @@ is_deeply($r->json, { status => 'deleted', activity_id => $id + 0 },
 is($t->sql('SELECT fit_file_status, fit_file_key IS NULL, has_fit_file'
            . ' FROM activities WHERE id = $1', $id), 'deleted|t|f',
    'delete: row');
+is($t->sql("SELECT storage_metadata ->> 'deleted_key',"
+           . " storage_metadata ->> 'deleted_at' IS NOT NULL"
+           . ' FROM activities WHERE id = $1', $id),
+   "users/user_c/activities/$given.fit|t", 'delete: storage_metadata');
 is($t->url('GET', $t->presign(key => "users/user_c/activities/$given.fit"))
    ->status, 404, 'delete: object');
 
