@@ -7,6 +7,7 @@
 
 #include "db.h"
 #include "log.h"
+#include "metrics.h"
 
 
 #define DB_TRIES  3
@@ -238,11 +239,14 @@ db_connect(db_t *db, const char *what)
     if (db->conn == NULL || PQstatus(db->conn) != CONNECTION_OK
         || PQsetnonblocking(db->conn, 1) != 0)
     {
+        metrics_add(METRICS_DB_UNREACHABLE);
         log_warn("database is not reachable statement=%s reason=%s", what,
                  log_value(PQerrorMessage(db->conn)));
         db_disconnect(db);
         return DB_RETRY;
     }
+
+    metrics_add(METRICS_DB_CONNECTIONS);
 
     /* a notice may repeat what a statement was given */
 
@@ -385,6 +389,8 @@ db_report(const db_t *db, const char *what, const PGresult *res,
     db_class_e class, int timedout)
 {
     const char  *reason;
+
+    metrics_add(METRICS_DB_FAILURES);
 
     reason = timedout ? "timeout"
              : (res != NULL) ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY)

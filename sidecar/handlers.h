@@ -33,6 +33,7 @@ void webhook_health(http_request_t *r, worker_t *w);
 
 void health(http_request_t *r, worker_t *w);
 void health_detailed(http_request_t *r, worker_t *w);
+void health_metrics(http_request_t *r, worker_t *w);
 
 
 #endif /* _HANDLERS_H_INCLUDED_ */

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "handlers.h"
+#include "metrics.h"
 
 
 /* no object of a user can have this key */
@@ -91,6 +92,15 @@ health_detailed(http_request_t *r, worker_t *w)
                           "database", report.database ? "ok" : "error",
                           "redis", report.redis,
                           "store", report.store));
+}
+
+
+void
+health_metrics(http_request_t *r, worker_t *w)
+{
+    (void) w;
+
+    http_text(r, "text/plain; version=0.0.4; charset=utf-8", metrics_text());
 }
 
 

@@ -16,6 +16,7 @@
 #include <microhttpd.h>
 
 #include "http.h"
+#include "metrics.h"
 
 
 /* below the usual limit of descriptors, with room for the workers' own */
@@ -57,6 +58,7 @@ struct http_job_s {
     size_t                  size;
     unsigned                status;
     char                   *text;
+    const char             *type;        /* NULL: JSON */
     const char             *allow;
     unsigned                challenge:1;
     unsigned                retry:1;
@@ -99,6 +101,7 @@ static int http_worker_init(worker_t *w, const config_t *cf);
 static void http_worker_free(worker_t *w);
 static void http_run(http_job_t *job, worker_t *w);
 static long http_elapsed(const struct timespec *since);
+static long http_us(const struct timespec *since);
 static enum MHD_Result http_access(void *cls, struct MHD_Connection *connection,
     const char *url, const char *method, const char *version,
     const char *upload_data, size_t *upload_data_size, void **con_cls);
@@ -327,6 +330,24 @@ http_fail(http_request_t *r, verdict_e verdict, const char *detail)
     }
 
     http_answer(r, http_verdicts[verdict].status, http_detail(detail));
+}
+
+
+void
+http_text(http_request_t *r, const char *type, char *text)
+{
+    http_job_t  *job;
+
+    http_answer(r, 200, NULL);
+
+    if (text != NULL) {
+        job = (http_job_t *) r;
+
+        job->text = text;
+        job->type = type;
+        job->status = 200;
+        job->retry = 0;
+    }
 }
 
 
@@ -605,7 +626,7 @@ http_worker(void *data)
         }
 
         http->first = job->next;
-        http->waiting--;
+        metrics_queue(--http->waiting);
 
         if (http->first == NULL) {
             http->last = &http->first;
@@ -660,6 +681,7 @@ static void
 http_run(http_job_t *job, worker_t *w)
 {
     if (http_elapsed(&job->queued) > HTTP_PATIENCE) {
+        metrics_add(METRICS_WAITED);
         http_note(&job->request, " reason=waited");
         http_fail(&job->request, VERDICT_RETRY, NULL);
 
@@ -676,12 +698,19 @@ http_run(http_job_t *job, worker_t *w)
 static long
 http_elapsed(const struct timespec *since)
 {
+    return http_us(since) / 1000;
+}
+
+
+static long
+http_us(const struct timespec *since)
+{
     struct timespec  now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
 
-    return (now.tv_sec - since->tv_sec) * 1000
-           + (now.tv_nsec - since->tv_nsec) / 1000000;
+    return (now.tv_sec - since->tv_sec) * 1000000
+           + (now.tv_nsec - since->tv_nsec) / 1000;
 }
 
 
@@ -824,6 +853,7 @@ http_dispatch(http_job_t *job)
     if (http->stopping || http->waiting >= http->cf->queue) {
         pthread_mutex_unlock(&http->lock);
 
+        metrics_add(METRICS_OVERLOAD);
         http_note(&job->request, " reason=overload");
         http_fail(&job->request, VERDICT_RETRY,
                   "Too many requests in progress");
@@ -838,7 +868,7 @@ http_dispatch(http_job_t *job)
 
     *http->last = job;
     http->last = &job->next;
-    http->waiting++;
+    metrics_queue(++http->waiting);
 
     pthread_cond_signal(&http->wakeup);
     pthread_mutex_unlock(&http->lock);
@@ -864,7 +894,9 @@ http_send(http_job_t *job)
         return MHD_NO;
     }
 
-    rc = MHD_add_response_header(response, "Content-Type", "application/json");
+    rc = MHD_add_response_header(response, "Content-Type",
+                                 (job->type == NULL) ? "application/json"
+                                                     : job->type);
 
     if (rc == MHD_YES) {
         rc = MHD_add_response_header(response, "Cache-Control", "no-store");
@@ -890,6 +922,7 @@ http_send(http_job_t *job)
 
     job->state = HTTP_ANSWERED;
 
+    metrics_request(job->request.route, job->status, http_us(&job->start));
     http_log(job);
 
     return rc;

@@ -63,6 +63,7 @@ struct http_request_s {
     const u_char    *body;
     size_t           body_len;
     char             id[24];         /* the variable segment of the path */
+    const char      *route;          /* of routes.c; NULL: none */
 };
 
 
@@ -95,6 +96,10 @@ const char *http_argument(const http_request_t *r, const char *name);
 
 void http_answer(http_request_t *r, unsigned status, json_t *json);
 void http_fail(http_request_t *r, verdict_e verdict, const char *detail);
+
+/* text is stolen, and may be NULL too; type is a constant */
+
+void http_text(http_request_t *r, const char *type, char *text);
 
 /* 422 in FastAPI's shape: [{"loc": [where, field], "msg": ..., "type": ...}] */
 

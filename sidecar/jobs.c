@@ -8,6 +8,7 @@
 
 #include "announce.h"
 #include "arq.h"
+#include "metrics.h"
 
 
 /* a sleeping worker takes one; more than these would only wake it in vain */
@@ -268,6 +269,9 @@ jobs_do(worker_t *w, PGresult *claimed, int stop)
     jobs_report(w, &job, rc, &result, stop, outcome, sizeof(outcome));
 
     clock_gettime(CLOCK_MONOTONIC, &end);
+
+    metrics_job(job.kind, (rc == JOB_FAILED && strcmp(outcome, "done") == 0)
+                          ? "failed" : outcome);
 
     log_info("job id=%s kind=%s activity=%s attempt=%s key=%s verdict=%s "
              "outcome=%s ms=%ld error=%s", job.id, log_value(job.kind),

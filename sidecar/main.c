@@ -13,6 +13,7 @@
 #include "announce.h"
 #include "commands.h"
 #include "handlers.h"
+#include "metrics.h"
 #include "migrate.h"
 
 
@@ -136,6 +137,7 @@ main_serve(const config_t *cf, int argc, char **argv)
 
     /* before the threads, which inherit it: signals are main's alone */
 
+    metrics_open(cf->listen, cf->home);
     main_block(&set);
 
     http = http_start(cf);
@@ -175,6 +177,7 @@ main_work(const config_t *cf, int argc, char **argv)
         return 2;
     }
 
+    metrics_open(cf->listen, cf->home);
     main_block(&set);
 
     work.cf = cf;

@@ -17,6 +17,7 @@
 #include <openssl/ssl.h>
 
 #include "log.h"
+#include "metrics.h"
 #include "redis.h"
 
 
@@ -138,6 +139,7 @@ redis_command(redis_t *redis, redisReply **reply, int timeout, int stop,
     } while (reused);
 
     if ((*reply)->type == REDIS_REPLY_ERROR) {
+        metrics_add(METRICS_REDIS_FAILURES);
         log_warn("redis refused command=%s reason=%s", argv[0],
                  log_value((*reply)->str));
 
@@ -167,6 +169,8 @@ failed:
     }
 
     redis->retry = redis_now() + REDIS_BACKOFF;
+
+    metrics_add(METRICS_REDIS_FAILURES);
 
     if (!redis->down) {
         log_warn("redis is not reachable host=%s command=%s step=%s",

@@ -38,6 +38,8 @@ static const route_t  routes[] = {
     { "GET",    "/health/detailed", health_detailed, 1 },
     { "GET",    "/api/v1/health/detailed", health_detailed, 1 },
 
+    { "GET",    "/metrics", health_metrics, 0 },
+
     { NULL, NULL, NULL, 0 }
 };
 
@@ -50,6 +52,7 @@ routes_find(http_request_t *r, int *blocks)
     const route_t  *route;
 
     seen = 0;
+    r->route = NULL;
     *blocks = 0;
     method = (strcmp(r->method, "HEAD") == 0) ? "GET" : r->method;
 
@@ -58,6 +61,8 @@ routes_find(http_request_t *r, int *blocks)
         if (!routes_match(route->pattern, r->path, r->id, sizeof(r->id))) {
             continue;
         }
+
+        r->route = route->pattern;
 
         if (strcmp(route->method, method) == 0) {
             *blocks = route->blocks;

@@ -8,6 +8,7 @@
 #include "handlers.h"
 #include "jobs.h"
 #include "key.h"
+#include "metrics.h"
 #include "person.h"
 #include "runcoach_upload.h"
 #include "user.h"
@@ -747,6 +748,7 @@ upload_confirm(http_request_t *r, worker_t *w, upload_t *u)
     }
 
     outcome = db_value(res, 0);
+    metrics_completion(outcome);
     http_note(r, " outcome=%s job=%s", log_value(outcome),
               log_value(db_value(res, 2)));
 

@@ -7,6 +7,7 @@
 #include "clerk.h"
 #include "handlers.h"
 #include "jobs.h"
+#include "metrics.h"
 
 
 /*
@@ -229,6 +230,7 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
         return -1;
     }
 
+    metrics_webhook(db_value(res, 0));
     http_note(r, " outcome=%s user=%s detail=%s", log_value(db_value(res, 0)),
               log_value(db_value(res, 1)), log_value(db_value(res, 2)));
 

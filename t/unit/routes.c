@@ -1,6 +1,7 @@
 
 #include <string.h>
 
+#include "../../sidecar/metrics.h"
 #include "../../sidecar/routes.c"
 #include "tap.h"
 
@@ -92,6 +93,13 @@ health_detailed(http_request_t *r, worker_t *w)
 }
 
 
+void
+health_metrics(http_request_t *r, worker_t *w)
+{
+    upload_complete(r, w);
+}
+
+
 typedef struct {
     const char       *method;
     const char       *path;
@@ -120,6 +128,7 @@ static const case_t  cases[] = {
     { "GET", "/health", health, "" },
     { "HEAD", "/api/v1/health", health, "" },
     { "GET", "/health/detailed", health_detailed, "" },
+    { "GET", "/metrics", health_metrics, "" },
 
     { "GET", "/", routes_not_found, NULL },
     { "GET", "", routes_not_found, NULL },
@@ -140,7 +149,7 @@ int
 main(void)
 {
     int              blocks;
-    size_t           i;
+    size_t           i, k;
     const case_t    *c;
     http_request_t   r;
 
@@ -168,6 +177,22 @@ main(void)
     r.method = "POST";
     (void) routes_find(&r, &blocks);
     ok(blocks, "a completion does");
+    is_str(r.route, "/api/v1/upload/complete", "the route it is counted under");
+
+    r.path = "/nowhere";
+    (void) routes_find(&r, &blocks);
+    is_str(r.route, NULL, "what is none has none");
+
+    for (i = 0; routes[i].pattern != NULL; i++) {
+
+        for (k = 0; metrics_routes[k] != NULL; k++) {
+            if (strcmp(metrics_routes[k], routes[i].pattern) == 0) {
+                break;
+            }
+        }
+
+        ok(metrics_routes[k] != NULL, "%s is counted", routes[i].pattern);
+    }
 
     return done();
 }
