@@ -82,8 +82,8 @@ $(BUILD)/nginx/Makefile: config ngx_runcoach_module/configure.sh \
 
 $(BUILD)/nginx/options: FORCE
 	@mkdir -p $(BUILD)/nginx
-	@echo "$(NGINX_SRC) $(CC) $(CFLAGS) $(SAN)" | cmp -s - $@ || \
-	    echo "$(NGINX_SRC) $(CC) $(CFLAGS) $(SAN)" > $@
+	@echo "$(NGINX_SRC) $(VERSION) $(CC) $(CFLAGS) $(SAN)" | cmp -s - $@ || \
+	    echo "$(NGINX_SRC) $(VERSION) $(CC) $(CFLAGS) $(SAN)" > $@
 
 
 # ---- the sidecar ----

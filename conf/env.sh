@@ -1,8 +1,8 @@
 #!/bin/sh
 
 # Writes what nginx's own directives need from the environment into
-# $RUNCOACH_HOME/env.conf (http) and env.server.conf (server).  Directives of
-# ours read the environment themselves, so no secret is written here.
+# $RUNCOACH_HOME/env.conf (http), env.server.conf (server) and env.operator.conf
+# (who may see what goes on).  Directives of ours read the environment themselves, so no secret is written here.
 
 set -euf
 
@@ -197,6 +197,7 @@ server {
     listen      \"unix:$backend_socket\";
     access_log  off;
 
+    runcoach_count        off;
     client_max_body_size  0;
 
     location / {
@@ -298,6 +299,29 @@ if [ -n "${FLY_APP_NAME:-}" ]; then
 else
     real_ip_header=X-Forwarded-For
 fi
+
+
+# who may see metrics and the debug ring, besides this machine
+
+operators=
+operators_geo=
+
+for network in $(echo "${OPERATOR_NETWORKS:-}" | tr ',' ' '); do
+    address=${network%/*}
+    prefix=${network#"$address"}
+    prefix=${prefix#/}
+    if ! is_ipv4 "$address" && ! is_ipv6 "$address"; then
+        fail OPERATOR_NETWORKS "$OPERATOR_NETWORKS" \
+            "\"$network\" is not an address or network"
+    fi
+    case $network in
+    */*) number OPERATOR_NETWORKS "$prefix" "in \"$network\" after the slash" ;;
+    esac
+    operators="$operators
+allow  $network;"
+    operators_geo="$operators_geo
+    $network  1;"
+done
 
 
 # limits
@@ -437,7 +461,22 @@ geo \$realip_remote_addr \$edge_trusted_peer {
     default  0;$trusted_geo
 }
 
+geo \$realip_remote_addr \$edge_operator_peer {
+    default    0;
+    127.0.0.1  1;
+    ::1        1;$operators_geo
+}
+
 $limit_zone$backend_include
+END
+
+write env.operator.conf << END
+# written by env.sh from the environment; changes here do not last
+
+allow  127.0.0.1;
+allow  ::1;
+allow  unix:;$operators
+deny   all;
 END
 
 write env.server.conf << END

@@ -85,6 +85,8 @@ typedef enum {
     NGX_HTTP_RUNCOACH_ZONE_LIMIT,
     NGX_HTTP_RUNCOACH_ZONE_VERDICTS,
     NGX_HTTP_RUNCOACH_ZONE_REVOCATIONS,
+    NGX_HTTP_RUNCOACH_ZONE_STATUS,
+    NGX_HTTP_RUNCOACH_ZONE_DEBUG,
     NGX_HTTP_RUNCOACH_ZONE_PLACES
 } ngx_http_runcoach_zone_place_e;
 
@@ -111,6 +113,7 @@ void *ngx_http_runcoach_zone_cycle_data(ngx_cycle_t *cycle,
 /* the connection of this worker; NULL: no runcoach_redis, or it is off */
 
 ngx_runcoach_redis_t *ngx_http_runcoach_redis(ngx_http_request_t *r);
+ngx_runcoach_redis_t *ngx_http_runcoach_cycle_redis(ngx_cycle_t *cycle);
 
 
 /*
@@ -164,6 +167,30 @@ ngx_array_t *ngx_http_runcoach_list(ngx_conf_t *cf, ngx_str_t *value);
 
 ngx_table_elt_t *ngx_http_runcoach_header(ngx_http_request_t *r, u_char *name,
     size_t len);
+
+
+/*
+ * What a module has decided about a request, for the log phase.
+ *
+ * Authentication: NGX_OK by *method; NGX_DECLINED, without anybody; 401 or 503
+ * for *reason; NGX_DONE, it was not asked or has not come to an end.
+ *
+ * Limits: 0, it was not asked, else a ..._limit_status_e of its header; *source
+ * is a runcoach_lease_source_e, and *policy the one that decided, or empty.
+ *
+ * Signed URLs: NGX_DECLINED, the request was not for any; else their number,
+ * and the method for which they are.
+ *
+ * The local store: why it refused, in S3's words; NULL, it did not.
+ */
+
+ngx_int_t ngx_http_runcoach_auth_outcome(ngx_http_request_t *r,
+    ngx_str_t *method, ngx_str_t *reason);
+ngx_uint_t ngx_http_runcoach_limit_outcome(ngx_http_request_t *r,
+    ngx_uint_t *source, ngx_str_t *policy);
+ngx_int_t ngx_http_runcoach_presign_outcome(ngx_http_request_t *r,
+    ngx_str_t *method);
+const char *ngx_http_runcoach_store_outcome(ngx_http_request_t *r);
 
 
 /* the value of a variable, for the lifetime of the request; NULL: not found */

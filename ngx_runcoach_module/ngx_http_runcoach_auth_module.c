@@ -570,6 +570,26 @@ ngx_http_runcoach_auth_unavailable(ngx_http_request_t *r,
 }
 
 
+ngx_int_t
+ngx_http_runcoach_auth_outcome(ngx_http_request_t *r, ngx_str_t *method,
+    ngx_str_t *reason)
+{
+    ngx_http_runcoach_auth_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_auth_module,
+                                    ngx_http_runcoach_auth_cleanup);
+
+    if (ctx == NULL || !ctx->decided) {
+        return NGX_DONE;
+    }
+
+    *method = ctx->method;
+    *reason = ctx->reason;
+
+    return ctx->rc;
+}
+
+
 static void
 ngx_http_runcoach_auth_cleanup(void *data)
 {

@@ -279,6 +279,24 @@ void ngx_http_runcoach_limit_touch(ngx_http_runcoach_limit_shctx_t *sh,
 
 /* status.c */
 
+typedef struct {
+    uint64_t                            passed;
+    uint64_t                            rejected;
+    uint64_t                            from[RUNCOACH_LEASE_FROM_NOBODY + 1];
+    uint64_t                            calls;
+    uint64_t                            lost;
+    uint64_t                            evicted;
+    uint64_t                            forgotten;
+    uint64_t                            nodes;
+    uint64_t                            opened;    /* of the breaker */
+    ngx_uint_t                          open;
+} ngx_http_runcoach_limit_counters_t;
+
+/* NGX_DECLINED: no policy is on */
+
+ngx_int_t ngx_http_runcoach_limit_counters(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_counters_t *counters);
+
 ngx_int_t ngx_http_runcoach_limit_status_ask(ngx_http_request_t *r);
 char *ngx_http_runcoach_limit_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

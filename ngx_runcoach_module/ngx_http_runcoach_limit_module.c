@@ -570,6 +570,34 @@ ngx_http_runcoach_limit_set(ngx_http_variable_value_t *v,
 }
 
 
+ngx_uint_t
+ngx_http_runcoach_limit_outcome(ngx_http_request_t *r, ngx_uint_t *source,
+    ngx_str_t *policy)
+{
+    runcoach_lease_key_t           *key;
+    ngx_http_runcoach_limit_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_limit_done(r);
+
+    if (ctx == NULL) {
+        return NGX_HTTP_RUNCOACH_LIMIT_NONE;
+    }
+
+    key = ngx_http_runcoach_limit_decisive_key(ctx);
+
+    if (key == NULL) {
+        *source = RUNCOACH_LEASE_FROM_NOBODY;
+        ngx_str_null(policy);
+
+    } else {
+        *source = key->source;
+        *policy = ctx->checks[ctx->decisive].policy->name;
+    }
+
+    return ctx->status;
+}
+
+
 static runcoach_lease_key_t *
 ngx_http_runcoach_limit_decisive_key(ngx_http_runcoach_limit_ctx_t *ctx)
 {

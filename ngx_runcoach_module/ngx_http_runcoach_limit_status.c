@@ -62,6 +62,8 @@ static u_char *ngx_http_runcoach_limit_print_redis(
     ngx_http_runcoach_limit_main_conf_t *lmcf, u_char *p, u_char *last);
 static u_char *ngx_http_runcoach_limit_print_counters(
     ngx_http_runcoach_limit_main_conf_t *lmcf, u_char *p, u_char *last);
+static void ngx_http_runcoach_limit_copy(ngx_http_runcoach_limit_shctx_t *sh,
+    ngx_slab_pool_t *shpool, ngx_http_runcoach_limit_counters_t *counters);
 static u_char *ngx_http_runcoach_limit_print_client(
     ngx_http_runcoach_limit_report_t *report, u_char *p, u_char *last);
 static const char *ngx_http_runcoach_limit_bool(ngx_uint_t b);
@@ -474,41 +476,69 @@ static u_char *
 ngx_http_runcoach_limit_print_counters(
     ngx_http_runcoach_limit_main_conf_t *lmcf, u_char *p, u_char *last)
 {
-    uint64_t                          passed, rejected, calls, lost, evicted;
-    uint64_t                          forgotten;
-    uint64_t                          from[RUNCOACH_LEASE_FROM_NOBODY + 1];
-    ngx_uint_t                        nodes;
-    ngx_http_runcoach_limit_shctx_t  *sh;
+    uint64_t                            *from;
+    ngx_http_runcoach_limit_counters_t   c;
 
-    sh = lmcf->sh;
+    ngx_http_runcoach_limit_copy(lmcf->sh, lmcf->shpool, &c);
 
-    ngx_shmtx_lock(&lmcf->shpool->mutex);
-
-    passed = sh->passed;
-    rejected = sh->rejected;
-    calls = sh->calls;
-    lost = sh->lost;
-    evicted = sh->evicted;
-    forgotten = sh->forgotten;
-    nodes = sh->nodes;
-    ngx_memcpy(from, sh->from, sizeof(from));
-
-    ngx_shmtx_unlock(&lmcf->shpool->mutex);
+    from = c.from;
 
     return ngx_slprintf(p, last,
                         "\"requests\":{\"passed\":%uL,\"rejected\":%uL,"
                         "\"lease\":%uL,\"bound\":%uL,\"gate\":%uL,"
                         "\"redis\":%uL,\"local\":%uL,\"unlimited\":%uL},"
                         "\"calls\":{\"answered\":%uL,\"lost\":%uL},"
-                        "\"zone\":{\"clients\":%ui,\"evicted\":%uL,"
+                        "\"zone\":{\"clients\":%uL,\"evicted\":%uL,"
                         "\"full\":%uL}",
-                        passed, rejected, from[RUNCOACH_LEASE_FROM_LEASE],
+                        c.passed, c.rejected, from[RUNCOACH_LEASE_FROM_LEASE],
                         from[RUNCOACH_LEASE_FROM_BOUND],
                         from[RUNCOACH_LEASE_FROM_GATE],
                         from[RUNCOACH_LEASE_FROM_REDIS],
                         from[RUNCOACH_LEASE_FROM_SHARE],
                         from[RUNCOACH_LEASE_FROM_NOBODY],
-                        calls - lost, lost, nodes, evicted, forgotten);
+                        c.calls - c.lost, c.lost, c.nodes, c.evicted,
+                        c.forgotten);
+}
+
+
+ngx_int_t
+ngx_http_runcoach_limit_counters(ngx_http_request_t *r,
+    ngx_http_runcoach_limit_counters_t *counters)
+{
+    ngx_slab_pool_t                  *shpool;
+    ngx_http_runcoach_limit_shctx_t  *sh;
+
+    sh = ngx_http_runcoach_zone_data(r, NGX_HTTP_RUNCOACH_ZONE_LIMIT, &shpool);
+
+    if (sh == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ngx_http_runcoach_limit_copy(sh, shpool, counters);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_runcoach_limit_copy(ngx_http_runcoach_limit_shctx_t *sh,
+    ngx_slab_pool_t *shpool, ngx_http_runcoach_limit_counters_t *counters)
+{
+    ngx_shmtx_lock(&shpool->mutex);
+
+    counters->passed = sh->passed;
+    counters->rejected = sh->rejected;
+    counters->calls = sh->calls;
+    counters->lost = sh->lost;
+    counters->evicted = sh->evicted;
+    counters->forgotten = sh->forgotten;
+    counters->nodes = sh->nodes;
+    ngx_memcpy(counters->from, sh->from, sizeof(counters->from));
+
+    ngx_shmtx_unlock(&shpool->mutex);
+
+    counters->opened = sh->breaker.opened;
+    counters->open = (sh->breaker.down != 0);
 }
 
 

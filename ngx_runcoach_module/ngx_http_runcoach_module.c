@@ -2,7 +2,7 @@
 #include "ngx_http_runcoach.h"
 
 
-#define NGX_HTTP_RUNCOACH_ZONE_VERSION  3
+#define NGX_HTTP_RUNCOACH_ZONE_VERSION  4
 #define NGX_HTTP_RUNCOACH_ZONE_MIN      (8 * ngx_pagesize)
 
 
@@ -390,6 +390,18 @@ ngx_http_runcoach_redis(ngx_http_request_t *r)
     ngx_http_runcoach_main_conf_t  *rmcf;
 
     rmcf = ngx_http_get_module_main_conf(r, ngx_http_runcoach_module);
+
+    return rmcf->redis;
+}
+
+
+ngx_runcoach_redis_t *
+ngx_http_runcoach_cycle_redis(ngx_cycle_t *cycle)
+{
+    ngx_http_runcoach_main_conf_t  *rmcf;
+
+    rmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_runcoach_module);
 
     return rmcf->redis;
 }

@@ -95,6 +95,7 @@ typedef struct {
     u_char                       size[NGX_OFF_T_LEN];
 
     ngx_int_t                    rc;     /* of an answer that was sent */
+    ngx_uint_t                   nsigned;
     ngx_chain_t                 *out;
     ngx_chain_t                **last;
     off_t                        length;
@@ -1015,6 +1016,8 @@ ngx_http_runcoach_presign_sign(ngx_http_request_t *r,
         goto failed;
     }
 
+    ctx->nsigned++;
+
     b->last = ngx_http_runcoach_presign_rest(b->last + len, ctx, item,
                                              &plcf->method->method);
 
@@ -1494,6 +1497,28 @@ ngx_http_runcoach_presign_push(ngx_http_request_t *r, const char *name,
     h->value.len = ngx_strlen(value);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_runcoach_presign_outcome(ngx_http_request_t *r, ngx_str_t *method)
+{
+    ngx_http_runcoach_presign_ctx_t       *ctx;
+    ngx_http_runcoach_presign_loc_conf_t  *plcf;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_runcoach_presign_module);
+    plcf = ngx_http_get_module_loc_conf(r, ngx_http_runcoach_presign_module);
+
+    if (ctx == NULL || plcf->method == NULL) {
+        return NGX_DECLINED;
+    }
+
+    *method = plcf->method->method;
+
+    /* all or nothing: what was signed before a mistake has not left */
+
+    return (r->headers_out.status == NGX_HTTP_OK) ? (ngx_int_t) ctx->nsigned
+                                                  : 0;
 }
 
 

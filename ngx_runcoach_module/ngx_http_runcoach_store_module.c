@@ -1070,12 +1070,24 @@ ngx_http_runcoach_store_sync(ngx_http_request_t *r, ngx_str_t *path)
 }
 
 
+const char *
+ngx_http_runcoach_store_outcome(ngx_http_request_t *r)
+{
+    ngx_http_runcoach_store_ctx_t  *ctx;
+
+    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_store_module,
+                                    ngx_http_runcoach_store_cleanup);
+
+    return (ctx != NULL) ? ctx->error : NULL;
+}
+
+
 static ngx_int_t
 ngx_http_runcoach_store_error_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
     ngx_uint_t                      i, status;
-    ngx_http_runcoach_store_ctx_t  *ctx;
+    const char                     *error;
 
     static const struct {
         ngx_uint_t   status;
@@ -1097,11 +1109,11 @@ ngx_http_runcoach_store_error_variable(ngx_http_request_t *r,
         { 0, NULL }
     };
 
-    ctx = ngx_http_runcoach_ctx_get(r, &ngx_http_runcoach_store_module,
-                                    ngx_http_runcoach_store_cleanup);
-    if (ctx != NULL) {
-        return ngx_http_runcoach_set_variable(v, (u_char *) ctx->error,
-                                              ngx_strlen(ctx->error));
+    error = ngx_http_runcoach_store_outcome(r);
+
+    if (error != NULL) {
+        return ngx_http_runcoach_set_variable(v, (u_char *) error,
+                                              ngx_strlen(error));
     }
 
     /* what nginx itself has refused */

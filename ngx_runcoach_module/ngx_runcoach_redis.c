@@ -29,6 +29,7 @@
 #endif
 
 #include "ngx_runcoach_redis.h"
+#include "lib/runcoach_metrics.h"
 #include "lib/runcoach_number.h"
 
 
@@ -45,6 +46,12 @@
 #define NGX_RUNCOACH_REDIS_MAX_BACKOFF  500
 
 #define NGX_RUNCOACH_REDIS_NAME         "runcoach-edge"
+
+
+#define ngx_runcoach_redis_add(rd, counter)                                   \
+    if ((rd)->counters != NULL) {                                             \
+        runcoach_counter_add(&(rd)->counters->counter, 1);                    \
+    }
 
 
 /* hiredis 1.0 has changed it */
@@ -127,6 +134,7 @@ struct ngx_runcoach_redis_s {
     ngx_msec_t                    resolver_timeout;
 
     ngx_runcoach_redis_shared_t  *shared;      /* NULL: on its own */
+    ngx_runcoach_redis_counters_t  *counters;
 
 #if (NGX_SSL)
     ngx_ssl_t                    *ssl;
@@ -427,6 +435,14 @@ ngx_runcoach_redis_status(ngx_runcoach_redis_t *rd,
 }
 
 
+void
+ngx_runcoach_redis_count(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_counters_t *counters)
+{
+    rd->counters = counters;
+}
+
+
 ngx_runcoach_redis_cmd_t *
 ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     ngx_str_t *argv, ngx_runcoach_redis_reply_pt handler, void *data)
@@ -434,6 +450,7 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
     ngx_runcoach_redis_cmd_t  *cmd;
 
     if (ngx_runcoach_redis_open(rd) != NGX_OK) {
+        ngx_runcoach_redis_add(rd, refused);
         return NULL;
     }
 
@@ -450,6 +467,7 @@ ngx_runcoach_redis_send_written(ngx_runcoach_redis_t *rd, ngx_str_t *command,
     ngx_runcoach_redis_cmd_t  *cmd;
 
     if (ngx_runcoach_redis_open(rd) != NGX_OK) {
+        ngx_runcoach_redis_add(rd, refused);
         return NULL;
     }
 
@@ -499,8 +517,11 @@ static ngx_runcoach_redis_cmd_t *
 ngx_runcoach_redis_sent(ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd)
 {
     if (cmd == NULL) {
+        ngx_runcoach_redis_add(rd, refused);
         return NULL;
     }
+
+    ngx_runcoach_redis_add(rd, calls);
 
     cmd->deadline = ngx_current_msec + rd->timeout;
 
@@ -1093,6 +1114,9 @@ ngx_runcoach_redis_greeted(void *data, redisReply *reply)
 
     rd->state = NGX_RUNCOACH_REDIS_UP;
     rd->suspect = 0;
+
+    ngx_runcoach_redis_add(rd, connections);
+
     rd->log.action = "waiting for a reply";
     rd->log.log_level = ngx_cycle->log->log_level;
 
@@ -1916,6 +1940,8 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
                       rd->error.len ? "\"" : "");
     }
 
+    ngx_runcoach_redis_add(rd, failures);
+
     ngx_runcoach_redis_disconnect(rd);
 
     delay = NGX_RUNCOACH_REDIS_BACKOFF << ngx_min(rd->failures, 8);
@@ -2070,6 +2096,10 @@ ngx_runcoach_redis_clear(ngx_runcoach_redis_t *rd)
         rd->npending--;
 
         cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+        if (cmd->data != rd) {
+            ngx_runcoach_redis_add(rd, lost);
+        }
 
         if (cmd->handler) {
             cmd->handler(cmd->data, NULL);

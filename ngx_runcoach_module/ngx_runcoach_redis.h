@@ -138,6 +138,20 @@ void ngx_runcoach_redis_status(ngx_runcoach_redis_t *rd,
     ngx_runcoach_redis_status_t *status);
 
 
+/* counts from now on, in shared memory; without it nobody counts */
+
+typedef struct {
+    uint64_t                      calls;
+    uint64_t                      refused;     /* send() did not take it */
+    uint64_t                      lost;        /* taken, and not answered */
+    uint64_t                      connections; /* that were greeted */
+    uint64_t                      failures;    /* of connections */
+} ngx_runcoach_redis_counters_t;
+
+void ngx_runcoach_redis_count(ngx_runcoach_redis_t *rd,
+    ngx_runcoach_redis_counters_t *counters);
+
+
 /* at exit_process: closes the connection, so that no socket is left open */
 
 void ngx_runcoach_redis_close(ngx_runcoach_redis_t *rd);

@@ -44,10 +44,20 @@ for my $name (sort keys %directives) {
     ok($readme =~ /\b\Q$name\E\b(?!_)/, "README: $name, by its name");
 }
 
+# what metrics are called is of the same form
+
+my %metrics;
+
+for my $text ($module, $sidecar) {
+    $metrics{$1} = 1 while $text =~ /"(runcoach_[a-z_]+_(?:total|seconds|info
+                                     |open|connected|clients|depth|bytes))"/gx;
+}
+
 my %named = map { $_ => 1 } "$readme$conf" =~ /(?<![\$\w])(runcoach_[a-z_]+)\b/g;
 
 for my $name (sort keys %named) {
     next if $name =~ /^runcoach_(?:module|edge)$/;
+    next if $metrics{$name};
 
     ok($directives{$name}, "$name is a directive") or
         diag('named in README.md or conf/');
@@ -152,6 +162,20 @@ while ($readme =~ /\]\((?!https?:|#)([^)#]+)/g) {
 ok($readme =~ /runcoach-sidecar [\w| ]*\b$_\b/,
      "README: runcoach-sidecar $_")
     for qw/ serve work migrate /;
+
+ok($readme =~ /^\| `$_/m, "README: runcoach-sidecar $_")
+    for qw/ doctor inventory reconcile replay check /;
+
+# metrics: what is told, and what the README has in its tables
+
+cmp_ok(scalar(keys %metrics), '>=', 30, 'metrics are found');
+ok($readme =~ /^\|.*`$_`.*\|/m, "README: metric $_") for sort keys %metrics;
+
+my %told = map { $_ => 1 }
+               map { /`(runcoach_[a-z_]+)`/g }
+               $readme =~ /^\| (`runcoach_[^|]*)/gm;
+
+ok($metrics{$_}, "$_ is a metric") for sort keys %told;
 
 done_testing();
 
