@@ -537,6 +537,35 @@ $worker = $t->sidecar(['work'], { MAX_FILE_SIZE => 1073741824 });
 ok($t->wait_for(sub { return job() eq 'done||0' }, 5), 'largest limit')
     or diag(job());
 
+# its URL is good for an hour, but what is put after the completion is not what
+# was confirmed: nobody analyzes it, also if it is a file
+
+$t->stop_process($worker);
+
+($ask, $put) = $t->upload($fit, token => $token);
+$id = $ask->json->{activity_id};
+$job = complete({ activity_id => $id, file_size => $size })
+       ->json->{analysis_job_id};
+
+is($t->url('PUT', $ask->json->{upload_url},
+           headers => $ask->json->{headers} || {},
+           body => substr($fit, 0, $size - 1) . 'x')->status, 200,
+   'replaced: put');
+
+$worker = $t->sidecar(['work']);
+
+ok($t->wait_for(sub { return job() =~ /^done\|.*was changed/ }, 5),
+   'replaced: not analyzed') or diag(job());
+is($t->sql('SELECT fit_file_status, has_fit_file, fit_analysis IS NULL'
+           . ' FROM activities WHERE id = (SELECT activity_id FROM edge_jobs'
+           . ' WHERE id = $1)', $job), 'failed|f|t', 'replaced: row');
+
+# completed again it is what it is now
+
+$r = complete({ activity_id => $id, file_size => $size });
+is($r->status, 200, 'replaced: completed again');
+isnt($r->json->{analysis_job_id}, $job, 'replaced: another job');
+
 # of what cannot be in the store nothing is to be removed
 
 $job = $t->sql("INSERT INTO edge_jobs (kind, object_key, run_at) VALUES"
