@@ -63,6 +63,7 @@ static void runcoach_lease_report(runcoach_lease_key_t *key, int release,
     uint64_t now);
 static uint64_t runcoach_lease_debt(const runcoach_lease_key_t *key,
     uint64_t now);
+static uint64_t runcoach_lease_owed(const runcoach_lease_key_t *key);
 static uint64_t runcoach_lease_part(const runcoach_lease_t *node,
     const runcoach_bucket_rate_t *local, uint64_t now);
 static uint64_t runcoach_lease_want(const runcoach_lease_t *node,
@@ -646,6 +647,29 @@ runcoach_lease_debt(const runcoach_lease_key_t *key, uint64_t now)
 }
 
 
+/* units which the others lack if each has had as much as this one */
+
+static uint64_t
+runcoach_lease_owed(const runcoach_lease_key_t *key)
+{
+    uint64_t           debt, burst;
+    unsigned __int128  all;
+
+    debt = key->ask.need - key->ask.cost;
+
+    if (debt == 0) {
+        return 0;
+    }
+
+    burst = key->rate->c / key->rate->p;
+
+    all = (unsigned __int128) debt * burst / (key->local->c / key->local->p);
+    all = (all < burst) ? all : burst;
+
+    return runcoach_lease_since((uint64_t) all, debt) * key->rate->p;
+}
+
+
 /* of what is lacking, as of what comes in, each edge has its part */
 
 static uint64_t
@@ -873,9 +897,14 @@ runcoach_lease_receive(runcoach_lease_key_t *key,
 
     /* other edges are only about to say what their shares lack */
 
-    if (node->away) {
+    if (node->away && key->leads) {
         node->away = 0;
-        node->drained = 1;
+
+        if (answer->free < (int64_t) (key->rate->c / 2
+                                      + runcoach_lease_owed(key)))
+        {
+            node->drained = 1;
+        }
     }
 
     reply = runcoach_lease_since(now, key->sent);

@@ -849,7 +849,7 @@ model_reply(flight_t *f)
             m->heard = f->keys[i].sent;
         }
 
-        m->away = 0;
+        m->away = m->away && !f->keys[i].leads;
 
         if (a->held > 0) {
             deadline = f->keys[i].sent + a->valid_us - RUNCOACH_LEASE_MARGIN;
