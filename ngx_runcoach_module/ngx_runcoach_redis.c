@@ -31,9 +31,8 @@
 #include "ngx_runcoach_redis.h"
 #include "lib/runcoach_metrics.h"
 #include "lib/runcoach_number.h"
+#include "lib/runcoach_redis_url.h"
 
-
-#define NGX_RUNCOACH_REDIS_PORT         6379
 
 #define NGX_RUNCOACH_REDIS_POOL         4096
 #define NGX_RUNCOACH_REDIS_MAX_PENDING  4096
@@ -227,16 +226,10 @@ static u_char *ngx_runcoach_redis_log_error(ngx_log_t *log, u_char *buf,
 
 static ngx_int_t ngx_runcoach_redis_parse(ngx_conf_t *cf,
     ngx_runcoach_redis_t *rd, ngx_str_t *url);
-static ngx_int_t ngx_runcoach_redis_parse_user(ngx_conf_t *cf,
-    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
-static ngx_int_t ngx_runcoach_redis_parse_args(ngx_conf_t *cf,
-    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
-static ngx_int_t ngx_runcoach_redis_parse_db(ngx_conf_t *cf,
-    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
-static ngx_int_t ngx_runcoach_redis_parse_address(ngx_conf_t *cf,
-    ngx_runcoach_redis_t *rd, u_char *p, u_char *last);
-static ngx_int_t ngx_runcoach_redis_decode(ngx_conf_t *cf, ngx_str_t *dst,
-    u_char *p, u_char *last);
+static ngx_int_t ngx_runcoach_redis_addresses(ngx_conf_t *cf,
+    ngx_runcoach_redis_t *rd, ngx_uint_t local);
+static ngx_int_t ngx_runcoach_redis_copy(ngx_conf_t *cf, ngx_str_t *dst,
+    const char *src);
 #if (NGX_SSL)
 static ngx_int_t ngx_runcoach_redis_ssl_create(ngx_conf_t *cf,
     ngx_runcoach_redis_t *rd);
@@ -2152,245 +2145,82 @@ ngx_runcoach_redis_log_error(ngx_log_t *log, u_char *buf, size_t len)
 }
 
 
-/*
- * Nothing in here may log a part of the URL: where a password has not been
- * encoded, any part may be the password.
- */
-
 static ngx_int_t
 ngx_runcoach_redis_parse(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
     ngx_str_t *url)
 {
-    u_char  *p, *last, *args, *path, *at;
+    char                   db[NGX_INT_T_LEN + 1];
+    ngx_int_t              rc;
+    const char            *error;
+    runcoach_redis_url_t   u;
 
-    p = url->data;
-    last = p + url->len;
+    rc = NGX_ERROR;
 
-    args = ngx_strlchr(p, last, '?');
+    error = runcoach_redis_url_parse(&u, (char *) url->data, url->len);
 
-    if (args != NULL) {
-
-        if (ngx_runcoach_redis_parse_args(cf, rd, args + 1, last) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        last = args;
-    }
-
-    if (ngx_strncasecmp(p, (u_char *) "unix:", 5) == 0) {
-
-        if (last - p > 7 && p[5] == '/' && p[6] == '/' && p[7] == '/') {
-
-            /* unix:///path, as other clients have it */
-
-            p += 2;
-            ngx_memcpy(p, "unix:", 5);
-        }
-
-        if (last - p < 7 || p[5] != '/') {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid path of a socket in runcoach_redis, "
-                               "must be absolute: unix:/path");
-            return NGX_ERROR;
-        }
-
-        return ngx_runcoach_redis_parse_address(cf, rd, p, last);
-    }
-
-    if (ngx_strncasecmp(p, (u_char *) "redis://", 8) == 0) {
-        p += 8;
-
-    } else if (ngx_strncasecmp(p, (u_char *) "rediss://", 9) == 0) {
-        p += 9;
-        rd->tls = 1;
-
-    } else {
+    if (error != NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid URL in runcoach_redis, must be "
-                           "redis://host:port/db, rediss://host:port/db "
-                           "or unix:/path");
-        return NGX_ERROR;
+                           "the URL of runcoach_redis %s", error);
+        goto done;
     }
 
-    path = ngx_strlchr(p, last, '/');
+    rd->port = (in_port_t) u.port;
+    rd->tls = u.tls;
 
-    if (path != NULL) {
+    *db = '\0';
 
-        if (ngx_runcoach_redis_parse_db(cf, rd, path + 1, last) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        last = path;
+    if (u.database != 0) {
+        ngx_sprintf((u_char *) db, "%ui%Z", (ngx_uint_t) u.database);
     }
 
-    /* the last "@", for there are passwords which should have been encoded */
-
-    for (at = last; at > p && at[-1] != '@'; at--) { /* void */ }
-
-    if (at > p) {
-
-        if (ngx_runcoach_redis_parse_user(cf, rd, p, at - 1) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        p = at;
+    if (ngx_runcoach_redis_copy(cf, &rd->host, u.host) != NGX_OK
+        || ngx_runcoach_redis_copy(cf, &rd->user, u.user) != NGX_OK
+        || ngx_runcoach_redis_copy(cf, &rd->password, u.password) != NGX_OK
+        || ngx_runcoach_redis_copy(cf, &rd->db, db) != NGX_OK)
+    {
+        goto done;
     }
 
-    return ngx_runcoach_redis_parse_address(cf, rd, p, last);
+    rc = ngx_runcoach_redis_addresses(cf, rd, u.local);
+
+done:
+
+    ngx_explicit_memzero(&u, sizeof(runcoach_redis_url_t));
+
+    return rc;
 }
 
 
 static ngx_int_t
-ngx_runcoach_redis_parse_user(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
-    u_char *p, u_char *last)
+ngx_runcoach_redis_addresses(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
+    ngx_uint_t local)
 {
-    u_char  *colon;
-
-    colon = ngx_strlchr(p, last, ':');
-
-    if (colon == NULL) {
-        return ngx_runcoach_redis_decode(cf, &rd->password, p, last);
-    }
-
-    if (ngx_runcoach_redis_decode(cf, &rd->user, p, colon) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    /* the user that is meant by none */
-
-    if (rd->user.len == 7 && ngx_strncmp(rd->user.data, "default", 7) == 0) {
-        ngx_str_null(&rd->user);
-    }
-
-    return ngx_runcoach_redis_decode(cf, &rd->password, colon + 1, last);
-}
-
-
-static ngx_int_t
-ngx_runcoach_redis_parse_args(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
-    u_char *p, u_char *last)
-{
-    u_char     *end, *value;
-    ngx_int_t   rc;
-    ngx_str_t   name;
-
-    while (p < last) {
-        end = ngx_strlchr(p, last, '&');
-
-        if (end == NULL) {
-            end = last;
-        }
-
-        value = ngx_strlchr(p, end, '=');
-
-        name.data = p;
-        name.len = (value == NULL) ? (size_t) (end - p) : (size_t) (value - p);
-
-        if (value != NULL && name.len == 2
-            && ngx_strncmp(name.data, "db", 2) == 0)
-        {
-            rc = ngx_runcoach_redis_parse_db(cf, rd, value + 1, end);
-
-        } else if (value != NULL && name.len == 8
-                   && ngx_strncmp(name.data, "password", 8) == 0)
-        {
-            rc = ngx_runcoach_redis_decode(cf, &rd->password, value + 1, end);
-
-        } else {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter in the URL of "
-                               "runcoach_redis, must be db= or password=");
-            return NGX_ERROR;
-        }
-
-        if (rc != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        p = end + 1;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_runcoach_redis_parse_db(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
-    u_char *p, u_char *last)
-{
-    ngx_int_t  n;
-    ngx_str_t  db;
-
-    if (p == last) {
-        return NGX_OK;
-    }
-
-    if (ngx_runcoach_redis_decode(cf, &db, p, last) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    n = ngx_atoi(db.data, db.len);
-
-    if (n == NGX_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid database in the URL of runcoach_redis, "
-                           "must be a number");
-        return NGX_ERROR;
-    }
-
-    if (n != 0) {
-        rd->db = db;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_runcoach_redis_parse_address(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
-    u_char *p, u_char *last)
-{
-    ngx_url_t  u;
+    ngx_url_t    u;
+    const char  *format;
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
-    u.url.len = last - p;
-    u.url.data = ngx_pnalloc(cf->pool, u.url.len + 1);
+    u.default_port = rd->port;
+    u.no_resolve = 1;
+
+    format = local ? "unix:%V%Z"
+                   : ngx_strchr(rd->host.data, ':') ? "[%V]%Z" : "%V%Z";
+
+    u.url.data = ngx_pnalloc(cf->pool, sizeof("unix:") + rd->host.len);
     if (u.url.data == NULL) {
         return NGX_ERROR;
     }
 
-    ngx_cpystrn(u.url.data, p, u.url.len + 1);
-
-    u.default_port = NGX_RUNCOACH_REDIS_PORT;
-    u.no_resolve = 1;
-
-    if (u.url.len == 0) {
-        u.err = "no host";
-        goto invalid;
-    }
+    u.url.len = ngx_sprintf(u.url.data, format, &rd->host) - u.url.data - 1;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
-        goto invalid;
-    }
-
-    rd->port = u.port;
-    rd->name = (u.naddrs == 0);
-
-    /* with a NUL, and without the brackets of IPv6 */
-
-    if (u.host.len > 2 && u.host.data[0] == '[') {
-        u.host.data++;
-        u.host.len -= 2;
-    }
-
-    rd->host.len = u.host.len;
-    rd->host.data = ngx_pnalloc(cf->pool, u.host.len + 1);
-    if (rd->host.data == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in the URL of runcoach_redis",
+                           u.err ? u.err : "invalid address");
         return NGX_ERROR;
     }
 
-    ngx_cpystrn(rd->host.data, u.host.data, u.host.len + 1);
+    rd->name = (u.naddrs == 0);
 
     if (rd->name && ngx_inet_resolve_host(cf->pool, &u) != NGX_OK) {
 
@@ -2398,61 +2228,29 @@ ngx_runcoach_redis_parse_address(ngx_conf_t *cf, ngx_runcoach_redis_t *rd,
 
         ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
                            "%s in runcoach_redis \"%V\"",
-                           u.err ? u.err : "host not found", &u.host);
+                           u.err ? u.err : "host not found", &rd->host);
     }
 
     rd->addrs = u.addrs;
     rd->naddrs = u.naddrs;
 
     return NGX_OK;
-
-invalid:
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "%s in the URL of runcoach_redis, must be like "
-                       "redis://host:port, redis://[::1]:port or unix:/path",
-                       u.err ? u.err : "invalid address");
-
-    return NGX_ERROR;
 }
 
 
-static ngx_int_t
-ngx_runcoach_redis_decode(ngx_conf_t *cf, ngx_str_t *dst, u_char *p,
-    u_char *last)
-{
-    u_char     *d;
-    ngx_int_t   n;
+/* with a NUL */
 
-    d = ngx_pnalloc(cf->pool, last - p + 1);
-    if (d == NULL) {
+static ngx_int_t
+ngx_runcoach_redis_copy(ngx_conf_t *cf, ngx_str_t *dst, const char *src)
+{
+    dst->len = ngx_strlen(src);
+
+    dst->data = ngx_pnalloc(cf->pool, dst->len + 1);
+    if (dst->data == NULL) {
         return NGX_ERROR;
     }
 
-    dst->data = d;
-
-    while (p < last) {
-
-        if (*p != '%') {
-            *d++ = *p++;
-            continue;
-        }
-
-        n = (last - p > 2) ? ngx_hextoi(p + 1, 2) : NGX_ERROR;
-
-        if (n == NGX_ERROR) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid \"%%\" in the URL of runcoach_redis, "
-                               "must be followed by two hexadecimal digits");
-            return NGX_ERROR;
-        }
-
-        *d++ = (u_char) n;
-        p += 3;
-    }
-
-    dst->len = d - dst->data;
-    *d = '\0';
+    ngx_memcpy(dst->data, src, dst->len + 1);
 
     return NGX_OK;
 }

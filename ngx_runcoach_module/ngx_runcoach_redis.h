@@ -29,8 +29,7 @@ typedef void (*ngx_runcoach_redis_reply_pt)(void *data, redisReply *reply);
 
 
 /*
- * At configuration: parses redis://[user[:password]@]host[:port][/db],
- * rediss://... or unix:/path[?db=n] (password also ?password=), resolves the
+ * At configuration: parses the URL (lib/runcoach_redis_url.h), resolves the
  * host, prepares TLS.  NULL after an error has been logged to cf->log: it
  * names the directive and says what would be right, without the password.
  * Nothing connects before the first send().

@@ -354,7 +354,7 @@ config_set_redis(config_t *cf, const config_var_t *var, const char *value)
 
     cf->redis_url = value;
 
-    return url_redis(&cf->redis, value);
+    return runcoach_redis_url_parse(&cf->redis, value, strlen(value));
 }
 
 

@@ -9,6 +9,7 @@
 #define _CONFIG_H_INCLUDED_
 
 
+#include "../ngx_runcoach_module/lib/runcoach_redis_url.h"
 #include "../ngx_runcoach_module/lib/runcoach_sigv4.h"
 #include "log.h"
 #include "svix.h"
@@ -33,7 +34,7 @@ typedef struct {
     unsigned        database_verify;
 
     const char     *redis_url;       /* NULL: none.  A secret */
-    url_redis_t     redis;
+    runcoach_redis_url_t  redis;
 
     queue_mode_e    queue_mode;
     const char     *arq_queue;

@@ -27,17 +27,17 @@
 
 
 struct redis_s {
-    const url_redis_t  *url;
-    int                 fd;
-    SSL_CTX            *ctx;
-    SSL                *ssl;
-    redisReader        *reader;
-    long long           until;       /* deadline of what is going on */
-    long long           retry;       /* no attempt to connect before */
-    int                 stop;
-    const char         *step;        /* where it broke off */
-    unsigned            stopped:1;
-    unsigned            down:1;      /* has been logged */
+    const runcoach_redis_url_t  *url;
+    int                          fd;
+    SSL_CTX                     *ctx;
+    SSL                         *ssl;
+    redisReader                 *reader;
+    long long                    until;      /* deadline of what is going on */
+    long long                    retry;      /* no attempt to connect before */
+    int                          stop;
+    const char                  *step;       /* where it broke off */
+    unsigned                     stopped:1;
+    unsigned                     down:1;     /* has been logged */
 };
 
 
@@ -58,7 +58,7 @@ static long long redis_now(void);
 
 
 redis_t *
-redis_create(const url_redis_t *url)
+redis_create(const runcoach_redis_url_t *url)
 {
     redis_t  *redis;
 
@@ -228,12 +228,15 @@ static int
 redis_dial_tcp(redis_t *redis)
 {
     int               rc, on;
+    char              port[16];
     struct addrinfo   hints, *list, *ai;
 
     memset(&hints, 0, sizeof(struct addrinfo));
     hints.ai_socktype = SOCK_STREAM;
 
-    if (getaddrinfo(redis->url->host, redis->url->port, &hints, &list) != 0) {
+    snprintf(port, sizeof(port), "%u", redis->url->port);
+
+    if (getaddrinfo(redis->url->host, port, &hints, &list) != 0) {
         return -1;
     }
 

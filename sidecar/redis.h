@@ -14,7 +14,7 @@
 
 #include <hiredis/hiredis.h>
 
-#include "url.h"
+#include "../ngx_runcoach_module/lib/runcoach_redis_url.h"
 
 
 typedef struct redis_s  redis_t;
@@ -29,7 +29,7 @@ typedef enum {
 
 /* url is borrowed; NULL makes every command REDIS_DOWN.  NULL: no memory */
 
-redis_t *redis_create(const url_redis_t *url);
+redis_t *redis_create(const runcoach_redis_url_t *url);
 void redis_free(redis_t *redis);
 
 

@@ -46,11 +46,6 @@ static void url_argument(url_buf_t *b, const char *name, const char *value,
 static void url_append(url_buf_t *b, const char *p, size_t n);
 static int url_equal(url_span_t s, const char *name);
 static int url_decode(char *dst, size_t size, const char *src, size_t n);
-static const char *url_redis_unix(url_redis_t *redis, const char *p);
-static const char *url_redis_tcp(url_redis_t *redis, const char *p);
-static const char *url_redis_userinfo(url_redis_t *redis, const char **p,
-    size_t n);
-static const char *url_redis_database(url_redis_t *redis, const char *p);
 static const char *url_hostport(const char *p, size_t n, url_span_t *host,
     url_span_t *port);
 
@@ -60,10 +55,6 @@ static const char  url_database_form[] =
 
 static const char  url_raw_password[] =
     "has a raw \"@\" or \"/\" in its password: percent-encode it, %40 or %2F";
-
-static const char  url_redis_form[] =
-    "must be like redis://:password@host:6379/0, rediss://host:6380 or "
-    "unix:/path/redis.sock";
 
 static const char  url_store_form[] =
     "must be like https://account.r2.cloudflarestorage.com";
@@ -480,173 +471,6 @@ url_decode(char *dst, size_t size, const char *src, size_t n)
     dst[len] = '\0';
 
     return 0;
-}
-
-
-const char *
-url_redis(url_redis_t *redis, const char *src)
-{
-    memset(redis, 0, sizeof(url_redis_t));
-    strcpy(redis->port, "6379");
-
-    if (strncasecmp(src, "redis://", 8) == 0) {
-        return url_redis_tcp(redis, src + 8);
-    }
-
-    if (strncasecmp(src, "rediss://", 9) == 0) {
-        redis->tls = 1;
-        return url_redis_tcp(redis, src + 9);
-    }
-
-    if (strncasecmp(src, "unix:", 5) == 0) {
-        redis->local = 1;
-        return url_redis_unix(redis, src + 5);
-    }
-
-    return url_redis_form;
-}
-
-
-static const char *
-url_redis_unix(url_redis_t *redis, const char *p)
-{
-    size_t       len;
-    const char  *at, *args, *error;
-
-    if (strncmp(p, "//", 2) == 0) {
-        p += 2;
-    }
-
-    at = strchr(p, '@');
-
-    if (at != NULL && *p != '/') {
-        error = url_redis_userinfo(redis, &p, at - p);
-        if (error != NULL) {
-            return error;
-        }
-    }
-
-    args = strchr(p, '?');
-    len = (args == NULL) ? strlen(p) : (size_t) (args - p);
-
-    if (*p != '/' || len > 107) {
-        return url_redis_form;
-    }
-
-    if (url_decode(redis->host, sizeof(redis->host), p, len) != 0) {
-        return url_redis_form;
-    }
-
-    if (args == NULL) {
-        return NULL;
-    }
-
-    args += strncmp(args, "?db=", 4) == 0 ? 4 : 0;
-
-    return url_redis_database(redis, args);
-}
-
-
-static const char *
-url_redis_tcp(url_redis_t *redis, const char *p)
-{
-    size_t       len;
-    url_span_t   host, port;
-    const char  *at, *slash, *error;
-
-    slash = strpbrk(p, "/?");
-    len = (slash == NULL) ? strlen(p) : (size_t) (slash - p);
-
-    at = memchr(p, '@', len);
-    if (at != NULL) {
-        error = url_redis_userinfo(redis, &p, at - p);
-        if (error != NULL) {
-            return error;
-        }
-
-        len = (slash == NULL) ? strlen(p) : (size_t) (slash - p);
-    }
-
-    if (strchr(p, '@') != NULL) {
-        return url_raw_password;
-    }
-
-    error = url_hostport(p, len, &host, &port);
-    if (error != NULL || host.len == 0) {
-        return url_redis_form;
-    }
-
-    if (host.data[0] == '[') {
-        host.data++;
-        host.len -= 2;
-    }
-
-    if (url_decode(redis->host, sizeof(redis->host), host.data, host.len) != 0)
-    {
-        return url_redis_form;
-    }
-
-    if (port.len != 0) {
-        memcpy(redis->port, port.data, port.len);
-        redis->port[port.len] = '\0';
-    }
-
-    if (slash == NULL || slash[0] == '?' || slash[1] == '\0') {
-        return NULL;
-    }
-
-    return url_redis_database(redis, slash + 1);
-}
-
-
-static const char *
-url_redis_userinfo(url_redis_t *redis, const char **p, size_t n)
-{
-    size_t       len;
-    const char  *colon;
-
-    colon = memchr(*p, ':', n);
-    len = (colon == NULL) ? n : (size_t) (colon - *p);
-
-    if (url_decode(redis->user, sizeof(redis->user), *p, len) != 0) {
-        return "has a user name that is too long or badly escaped";
-    }
-
-    if (colon != NULL
-        && url_decode(redis->password, sizeof(redis->password), colon + 1,
-                      n - len - 1)
-           != 0)
-    {
-        return "has a password that is too long or badly escaped";
-    }
-
-    *p += n + 1;
-
-    return NULL;
-}
-
-
-static const char *
-url_redis_database(url_redis_t *redis, const char *p)
-{
-    size_t  i, len;
-
-    len = strcspn(p, "?");
-
-    if (len == 0 || len > 4) {
-        return "must end in the number of a database, 0 .. 9999";
-    }
-
-    for (i = 0; i < len; i++) {
-
-        if (!isdigit((unsigned char) p[i])) {
-            return "must end in the number of a database, 0 .. 9999";
-        }
-
-        redis->database = redis->database * 10 + (p[i] - '0');
-    }
-
-    return NULL;
 }
 
 

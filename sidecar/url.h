@@ -44,27 +44,6 @@ const char *url_database(char *dst, size_t size, const char *src, int verify,
 
 
 typedef struct {
-    char      host[256];       /* a name, an address, or a path if local */
-    char      port[6];
-    char      user[256];       /* empty: none */
-    char      password[512];   /* empty: none */
-    unsigned  database;
-    unsigned  local:1;
-    unsigned  tls:1;
-} url_redis_t;
-
-
-/*
- * redis://, rediss:// ([user][:password]@host[:port][/database]) and unix:
- * (unix:/path, unix:///path, unix://:password@/path, each with ?db=N).
- * Returns NULL, or what would be right, without a part of src in it.
- */
-
-const char *url_redis(url_redis_t *redis, const char *src)
-    __attribute__((warn_unused_result));
-
-
-typedef struct {
     char      scheme[6];       /* "http" or "https" */
     char      host[280];       /* lower case, with a port that is not default */
     char      base[512];       /* "/bucket", percent-encoded */

@@ -448,20 +448,23 @@ for ([ 'redis://localhost', undef ],
      [ 'redis://:secret@127.0.0.1:6390/0', undef ],
      [ 'redis://u:secret@[::1]:6390/15', undef ],
      [ 'redis://secret@127.0.0.1', undef ],
+     [ 'redis://:sec@ret@127.0.0.1/0?db=2', undef ],
      [ 'unix:///tmp/x.sock?db=1', undef ],
+     [ 'unix://:secret@/tmp/x.sock', undef ],
      [ 'UNIX:/tmp/x.sock', undef ],
-     [ 'http://secret@host/', 'must be redis://host:port/db, rediss://' ],
-     [ 'redis://:secret@/0', 'no host' ],
-     [ 'redis://:secret@h:99999', 'invalid port' ],
-     [ 'redis://:secret@h/x', 'invalid database .* must be a number' ],
-     [ 'redis://u:p@ss/secret@h', 'invalid database .* must be a number' ],
-     [ 'redis://:x?secret@h', 'invalid parameter .* must be db= or password=' ],
-     [ 'redis://:secret%zz@h/', 'invalid "%" in the URL' ],
-     [ 'redis://:secret%2', 'invalid' ],
-     [ 'redis://:secret@127.0.0.1/0?ssl=1', 'invalid parameter' ],
-     [ 'unix:', 'must be absolute' ],
-     [ 'unix:relative.sock', 'must be absolute' ],
-     [ 'unix:/' . ('x' x 200), 'too long path' ])
+     [ 'http://secret@host/', 'must be like redis://:password@host:6379/0' ],
+     [ 'redis://:secret@/0', 'has no host' ],
+     [ 'redis://:secret@h:99999', 'has an invalid port, must be a number' ],
+     [ 'redis://:secret@h/x', 'has an invalid database, must be a number' ],
+     [ 'redis://u:p@ss/secret@h', 'has a raw "/" .* percent-encode it' ],
+     [ 'redis://:x?secret@h', 'has a raw .*"\?" .* percent-encode it' ],
+     [ 'redis://:secret%zz@h/', 'has an invalid "%", must be followed by two' ],
+     [ 'redis://u:@secret', 'has a user without a password' ],
+     [ 'redis://:secret@127.0.0.1/0?ssl=1', 'has an invalid argument, must be '
+                                            . 'db= or password=' ],
+     [ 'unix:', 'must have an absolute path' ],
+     [ 'unix:relative.sock', 'must have an absolute path' ],
+     [ 'unix:/' . ('x' x 200), 'has a too long path' ])
 {
     my ($url, $error) = @$_;
     my ($status, $out) = $t->configtest("$dir/nginx.conf",
@@ -469,7 +472,8 @@ for ([ 'redis://localhost', undef ],
 
     is($status != 0, defined $error, "configuration: " . substr($url, 0, 40))
         or diag($out);
-    like($out, qr/\[emerg\].*$error/, 'and why') if defined $error;
+    like($out, qr/\[emerg\] the URL of runcoach_redis $error/, 'and why')
+        if defined $error;
     unlike($out, qr/secret/, 'not the password');
 }
 

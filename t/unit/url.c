@@ -16,18 +16,6 @@ typedef struct {
 
 
 typedef struct {
-    const char  *in;
-    const char  *host;          /* NULL: refused */
-    const char  *port;
-    const char  *user;
-    const char  *password;
-    unsigned     database;
-    unsigned     local;
-    unsigned     tls;
-} redis_case_t;
-
-
-typedef struct {
     const char  *endpoint;
     const char  *account;
     const char  *bucket;
@@ -37,7 +25,6 @@ typedef struct {
 
 static void test_private(void);
 static void test_database(void);
-static void test_redis(void);
 static void test_store(void);
 
 
@@ -124,37 +111,6 @@ static const database_t  databases[] = {
 };
 
 
-static const redis_case_t  redises[] = {
-    { "redis://localhost", "localhost", "6379", "", "", 0, 0, 0 },
-    { "redis://:p%40ss@h:6380/3", "h", "6380", "", "p@ss", 3, 0, 0 },
-    { "rediss://default:s@x.upstash.io:6379", "x.upstash.io", "6379",
-      "default", "s", 0, 0, 1 },
-    { "REDIS://h/", "h", "6379", "", "", 0, 0, 0 },
-    { "redis://[::1]:7/1", "::1", "7", "", "", 1, 0, 0 },
-    { "redis://h?x=1", "h", "6379", "", "", 0, 0, 0 },
-    { "redis://u@h", "h", "6379", "u", "", 0, 0, 0 },
-    { "unix:/run/r.sock", "/run/r.sock", "6379", "", "", 0, 1, 0 },
-    { "unix:///run/r.sock?db=2", "/run/r.sock", "6379", "", "", 2, 1, 0 },
-    { "unix://:p@/run/r.sock", "/run/r.sock", "6379", "", "p", 0, 1, 0 },
-
-    { "", NULL, "", "", "", 0, 0, 0 },
-    { "localhost:6379", NULL, "", "", "", 0, 0, 0 },
-    { "redis://", NULL, "", "", "", 0, 0, 0 },
-    { "redis://:6379", NULL, "", "", "", 0, 0, 0 },
-    { "redis://:a@b@h", NULL, "", "", "", 0, 0, 0 },
-    { "redis://:a/b@h", NULL, "", "", "", 0, 0, 0 },
-    { "redis://h:port", NULL, "", "", "", 0, 0, 0 },
-    { "redis://h:123456", NULL, "", "", "", 0, 0, 0 },
-    { "redis://h/x", NULL, "", "", "", 0, 0, 0 },
-    { "redis://h/12345", NULL, "", "", "", 0, 0, 0 },
-    { "redis://:%zz@h", NULL, "", "", "", 0, 0, 0 },
-    { "redis://:%00@h", NULL, "", "", "", 0, 0, 0 },
-    { "redis://[::1", NULL, "", "", "", 0, 0, 0 },
-    { "unix:relative", NULL, "", "", "", 0, 0, 0 },
-    { "unix:/r.sock?x=2", NULL, "", "", "", 0, 0, 0 }
-};
-
-
 static const store_t  stores[] = {
     { NULL, "abc", "fit-files",
       "https://abc.r2.cloudflarestorage.com/fit-files" },
@@ -189,7 +145,6 @@ main(void)
 {
     test_private();
     test_database();
-    test_redis();
     test_store();
 
     return done();
@@ -250,30 +205,6 @@ test_database(void)
     error = url_database(out, sizeof(out), "mysql://u:secret@h/d", 1, "/ca");
     ok(error != NULL && strstr(error, "secret") == NULL,
        "the message has no password in it");
-}
-
-
-static void
-test_redis(void)
-{
-    size_t               i;
-    url_redis_t          r;
-    const redis_case_t  *c;
-
-    for (i = 0; i < sizeof(redises) / sizeof(redises[0]); i++) {
-        c = &redises[i];
-
-        if (url_redis(&r, c->in) != NULL) {
-            ok(c->host == NULL, "\"%s\" is refused", c->in);
-            continue;
-        }
-
-        ok(c->host != NULL && strcmp(r.host, c->host) == 0
-           && strcmp(r.port, c->port) == 0 && strcmp(r.user, c->user) == 0
-           && strcmp(r.password, c->password) == 0
-           && r.database == c->database && r.local == c->local
-           && r.tls == c->tls, "\"%s\" is read", c->in);
-    }
 }
 
 
