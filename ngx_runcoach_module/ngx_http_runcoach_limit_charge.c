@@ -12,6 +12,7 @@
 
 
 #include "ngx_http_runcoach_limit.h"
+#include "lib/runcoach_reply.h"
 
 #include <ngx_sha1.h>
 #include <openssl/sha.h>
@@ -702,8 +703,8 @@ ngx_http_runcoach_limit_reply(void *data, redisReply *reply)
 
     lmcf = call->lmcf;
 
-    if (reply != NULL && reply->type == REDIS_REPLY_ERROR && !call->eval
-        && ngx_strncmp(reply->str, "NOSCRIPT", 8) == 0)
+    if (reply != NULL && !call->eval
+        && runcoach_reply_is_error(reply, "NOSCRIPT"))
     {
         call->again++;
 
@@ -738,25 +739,17 @@ static int
 ngx_http_runcoach_limit_parse_reply(ngx_http_runcoach_limit_call_t *call,
     redisReply *reply, runcoach_bucket_answer_t *answers)
 {
+    int                            count;
     int64_t                        values[NGX_HTTP_RUNCOACH_LIMIT_MAX
                                           * RUNCOACH_BUCKET_VALUES];
     ngx_uint_t                     i, n;
     const runcoach_bucket_ask_t   *asks[NGX_HTTP_RUNCOACH_LIMIT_MAX];
     const runcoach_bucket_rate_t  *rates[NGX_HTTP_RUNCOACH_LIMIT_MAX];
 
-    if (reply->type != REDIS_REPLY_ARRAY
-        || reply->elements > sizeof(values) / sizeof(values[0]))
-    {
+    count = runcoach_reply_integers(reply, values,
+                                    sizeof(values) / sizeof(values[0]));
+    if (count < 0) {
         return -1;
-    }
-
-    for (i = 0; i < reply->elements; i++) {
-
-        if (reply->element[i]->type != REDIS_REPLY_INTEGER) {
-            return -1;
-        }
-
-        values[i] = reply->element[i]->integer;
     }
 
     n = 0;
@@ -770,8 +763,8 @@ ngx_http_runcoach_limit_parse_reply(ngx_http_runcoach_limit_call_t *call,
         }
     }
 
-    return runcoach_bucket_answers(answers, rates, asks, n, values,
-                                   reply->elements, call->conf->epoch);
+    return runcoach_bucket_answers(answers, rates, asks, n, values, count,
+                                   call->conf->epoch);
 }
 
 

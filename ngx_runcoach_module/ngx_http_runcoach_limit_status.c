@@ -7,6 +7,7 @@
 
 
 #include "ngx_http_runcoach_limit.h"
+#include "lib/runcoach_reply.h"
 
 
 #define NGX_HTTP_RUNCOACH_LIMIT_REPORT  4096
@@ -302,32 +303,20 @@ static ngx_int_t
 ngx_http_runcoach_limit_report_parse(ngx_http_runcoach_limit_report_t *report,
     redisReply *reply)
 {
+    int                            count;
     int64_t                        values[RUNCOACH_BUCKET_VALUES];
-    ngx_uint_t                     i;
     const runcoach_bucket_ask_t   *ask;
     const runcoach_bucket_rate_t  *rate;
 
     ask = &report->ask;
     rate = &report->rate;
 
-    if (reply->type != REDIS_REPLY_ARRAY
-        || reply->elements != RUNCOACH_BUCKET_VALUES)
-    {
-        return NGX_ERROR;
-    }
+    count = runcoach_reply_integers(reply, values, RUNCOACH_BUCKET_VALUES);
 
-    for (i = 0; i < RUNCOACH_BUCKET_VALUES; i++) {
-
-        if (reply->element[i]->type != REDIS_REPLY_INTEGER) {
-            return NGX_ERROR;
-        }
-
-        values[i] = reply->element[i]->integer;
-    }
-
-    if (runcoach_bucket_answers(&report->answer, &rate, &ask, 1, values,
-                                RUNCOACH_BUCKET_VALUES,
-                                ngx_http_runcoach_limit_confs[1].epoch)
+    if (count < 0
+        || runcoach_bucket_answers(&report->answer, &rate, &ask, 1, values,
+                                   count,
+                                   ngx_http_runcoach_limit_confs[1].epoch)
         < 0)
     {
         return NGX_ERROR;

@@ -32,9 +32,9 @@
 #include "lib/runcoach_metrics.h"
 #include "lib/runcoach_number.h"
 #include "lib/runcoach_redis_url.h"
+#include "lib/runcoach_reply.h"
 
 
-#define NGX_RUNCOACH_REDIS_POOL         4096
 #define NGX_RUNCOACH_REDIS_MAX_PENDING  4096
 #define NGX_RUNCOACH_REDIS_MAX_OUT      262144
 #define NGX_RUNCOACH_REDIS_MAX_REPLY    65536
@@ -51,15 +51,6 @@
     if ((rd)->counters != NULL) {                                             \
         runcoach_counter_add(&(rd)->counters->counter, 1);                    \
     }
-
-
-/* hiredis 1.0 has changed it */
-
-#if (HIREDIS_MAJOR >= 1)
-typedef size_t  ngx_runcoach_redis_elements_t;
-#else
-typedef int     ngx_runcoach_redis_elements_t;
-#endif
 
 
 typedef enum {
@@ -81,8 +72,7 @@ struct ngx_runcoach_redis_cmd_s {
 
 struct ngx_runcoach_redis_s {
     ngx_pool_t                   *pool;
-    ngx_pool_t                   *reply;       /* the one that is read */
-    redisReader                  *reader;
+    runcoach_reply_reader_t      *reader;
 
     /* event ident must be after 3 pointers as in ngx_connection_t */
     ngx_int_t                     ident;
@@ -103,7 +93,6 @@ struct ngx_runcoach_redis_s {
 
     ngx_buf_t                     out;
     ngx_chain_t                   chain;
-    size_t                        partial;     /* of an unfinished reply */
     size_t                        max_reply;
 
     ngx_msec_t                    timeout;
@@ -186,21 +175,10 @@ static void ngx_runcoach_redis_write_handler(ngx_event_t *wev);
 static void ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_undecodable(ngx_runcoach_redis_t *rd,
+    runcoach_reply_rc_e rc);
 static ngx_int_t ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd,
     redisReply *reply);
-static redisReply *ngx_runcoach_redis_object(const redisReadTask *task);
-static void *ngx_runcoach_redis_string(const redisReadTask *task, char *text,
-    size_t len);
-static void *ngx_runcoach_redis_array(const redisReadTask *task,
-    ngx_runcoach_redis_elements_t n);
-static void *ngx_runcoach_redis_integer(const redisReadTask *task,
-    long long value);
-static void *ngx_runcoach_redis_nil(const redisReadTask *task);
-#if (HIREDIS_MAJOR >= 1)
-static void *ngx_runcoach_redis_double(const redisReadTask *task, double value,
-    char *text, size_t len);
-static void *ngx_runcoach_redis_bool(const redisReadTask *task, int value);
-#endif
 static void ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd,
     redisReply *reply);
 static void ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd,
@@ -234,20 +212,6 @@ static ngx_int_t ngx_runcoach_redis_copy(ngx_conf_t *cf, ngx_str_t *dst,
 static ngx_int_t ngx_runcoach_redis_ssl_create(ngx_conf_t *cf,
     ngx_runcoach_redis_t *rd);
 #endif
-
-
-/* a reply is made in one pool, which is used again: no element is allocated */
-
-static redisReplyObjectFunctions  ngx_runcoach_redis_objects = {
-    .createString = ngx_runcoach_redis_string,
-    .createArray = ngx_runcoach_redis_array,
-    .createInteger = ngx_runcoach_redis_integer,
-    .createNil = ngx_runcoach_redis_nil,
-#if (HIREDIS_MAJOR >= 1)
-    .createDouble = ngx_runcoach_redis_double,
-    .createBool = ngx_runcoach_redis_bool
-#endif
-};
 
 
 ngx_runcoach_redis_t *
@@ -905,19 +869,14 @@ ngx_runcoach_redis_connected(ngx_runcoach_redis_t *rd)
 
     c = rd->peer.connection;
 
-    rd->reply = ngx_create_pool(NGX_RUNCOACH_REDIS_POOL, ngx_cycle->log);
-    rd->reader = redisReaderCreateWithFunctions(&ngx_runcoach_redis_objects);
-
-    if (rd->reply == NULL || rd->reader == NULL) {
+    rd->reader = runcoach_reply_reader_create(rd->max_reply);
+    if (rd->reader == NULL) {
         ngx_runcoach_redis_fail(rd, 0, "no memory");
         return;
     }
 
-    rd->reader->privdata = rd;
-
     rd->log.action = "greeting";
     rd->state = NGX_RUNCOACH_REDIS_GREETING;
-    rd->partial = 0;
 
     c->read->handler = ngx_runcoach_redis_read_handler;
     c->write->handler = ngx_runcoach_redis_write_handler;
@@ -1413,9 +1372,9 @@ ngx_runcoach_redis_read_handler(ngx_event_t *rev)
             return;
         }
 
-        rd->partial += n;
-
-        if (redisReaderFeed(rd->reader, (char *) buf, n) != REDIS_OK) {
+        if (runcoach_reply_feed(rd->reader, (char *) buf, n)
+            != RUNCOACH_REPLY_OK)
+        {
             ngx_runcoach_redis_fail(rd, 0, "no memory");
             return;
         }
@@ -1447,32 +1406,23 @@ ngx_runcoach_redis_read_handler(ngx_event_t *rev)
 static ngx_int_t
 ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd)
 {
-    void  *reply;
+    redisReply           *reply;
+    runcoach_reply_rc_e   rc;
 
     for ( ;; ) {
+        rc = runcoach_reply_next(rd->reader, &reply);
 
-        if (redisReaderGetReply(rd->reader, &reply) != REDIS_OK) {
-            ngx_runcoach_redis_refuse(rd, "it does not speak RESP2",
-                                      (u_char *) rd->reader->errstr,
-                                      ngx_strlen(rd->reader->errstr));
-            return NGX_ERROR;
-        }
-
-        if (reply == NULL) {
+        if (rc != RUNCOACH_REPLY_OK) {
             break;
         }
-
-        rd->partial = 0;
 
         if (ngx_runcoach_redis_reply(rd, reply) != NGX_OK) {
             return NGX_ERROR;
         }
-
-        ngx_reset_pool(rd->reply);
     }
 
-    if (rd->partial > rd->max_reply) {
-        ngx_runcoach_redis_refuse(rd, "its reply is too large", NULL, 0);
+    if (rc != RUNCOACH_REPLY_AGAIN) {
+        ngx_runcoach_redis_undecodable(rd, rc);
         return NGX_ERROR;
     }
 
@@ -1481,6 +1431,30 @@ ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd)
     }
 
     return NGX_OK;
+}
+
+
+static void
+ngx_runcoach_redis_undecodable(ngx_runcoach_redis_t *rd,
+    runcoach_reply_rc_e rc)
+{
+    const char  *text;
+
+    switch (rc) {
+
+    case RUNCOACH_REPLY_TOO_LARGE:
+        ngx_runcoach_redis_refuse(rd, "its reply is too large", NULL, 0);
+        break;
+
+    case RUNCOACH_REPLY_MALFORMED:
+        text = runcoach_reply_text(rd->reader);
+        ngx_runcoach_redis_refuse(rd, "it does not speak RESP2",
+                                  (u_char *) text, ngx_strlen(text));
+        break;
+
+    default: /* RUNCOACH_REPLY_NO_MEMORY */
+        ngx_runcoach_redis_refuse(rd, "no memory", NULL, 0);
+    }
 }
 
 
@@ -1529,178 +1503,31 @@ ngx_runcoach_redis_reply(ngx_runcoach_redis_t *rd, redisReply *reply)
 }
 
 
-static redisReply *
-ngx_runcoach_redis_object(const redisReadTask *task)
-{
-    redisReply            *reply, *parent;
-    ngx_runcoach_redis_t  *rd;
-
-    rd = task->privdata;
-
-    reply = ngx_palloc(rd->reply, sizeof(redisReply));
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    ngx_memzero(reply, sizeof(redisReply));
-
-    reply->type = task->type;
-
-    if (task->parent) {
-        parent = task->parent->obj;
-        parent->element[task->idx] = reply;
-    }
-
-    return reply;
-}
-
-
-static void *
-ngx_runcoach_redis_string(const redisReadTask *task, char *text, size_t len)
-{
-    redisReply            *reply;
-    ngx_runcoach_redis_t  *rd;
-
-    rd = task->privdata;
-
-    reply = ngx_runcoach_redis_object(task);
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    reply->str = ngx_pnalloc(rd->reply, len + 1);
-    if (reply->str == NULL) {
-        return NULL;
-    }
-
-    ngx_memcpy(reply->str, text, len);
-    reply->str[len] = '\0';
-    reply->len = len;
-
-    return reply;
-}
-
-
-static void *
-ngx_runcoach_redis_array(const redisReadTask *task,
-    ngx_runcoach_redis_elements_t n)
-{
-    redisReply            *reply;
-    ngx_runcoach_redis_t  *rd;
-
-    rd = task->privdata;
-
-    /* the smallest element takes four bytes, so it will never be complete */
-
-    if ((size_t) n > rd->max_reply / 4) {
-        return NULL;
-    }
-
-    reply = ngx_runcoach_redis_object(task);
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    reply->element = ngx_pcalloc(rd->reply, n * sizeof(redisReply *));
-    if (reply->element == NULL) {
-        return NULL;
-    }
-
-    reply->elements = n;
-
-    return reply;
-}
-
-
-static void *
-ngx_runcoach_redis_integer(const redisReadTask *task, long long value)
-{
-    redisReply  *reply;
-
-    reply = ngx_runcoach_redis_object(task);
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    reply->integer = value;
-
-    return reply;
-}
-
-
-static void *
-ngx_runcoach_redis_nil(const redisReadTask *task)
-{
-    redisReply  *reply;
-
-    reply = ngx_runcoach_redis_object(task);
-    if (reply == NULL) {
-        return NULL;
-    }
-
-    /* the task has the type of what is missing */
-
-    reply->type = REDIS_REPLY_NIL;
-
-    return reply;
-}
-
-
-#if (HIREDIS_MAJOR >= 1)
-
-/* RESP3, which nobody has asked for: it would be taken for a pointer */
-
-static void *
-ngx_runcoach_redis_double(const redisReadTask *task, double value, char *text,
-    size_t len)
-{
-    return NULL;
-}
-
-
-static void *
-ngx_runcoach_redis_bool(const redisReadTask *task, int value)
-{
-    return NULL;
-}
-
-#endif
-
-
 /*
  * Errors that all further commands would get.  READONLY is a primary which has
- * become a replica: its name has to be resolved anew.  Redis before 7 quotes
- * the error of a command within a script.
+ * become a replica: its name has to be resolved anew.
  */
 
 static void
 ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd, redisReply *reply)
 {
-    u_char      *text;
-    const char  *reason;
+    switch (runcoach_reply_error(reply)) {
 
-    if (reply->type != REDIS_REPLY_ERROR) {
-        return;
+    case RUNCOACH_REPLY_NO_AUTH:
+        ngx_runcoach_redis_refuse(rd, "it needs a password", NULL, 0);
+        break;
+
+    case RUNCOACH_REPLY_REPLICA:
+        ngx_runcoach_redis_refuse(rd, "it is a replica", NULL, 0);
+        break;
+
+    case RUNCOACH_REPLY_TOO_MANY:
+        ngx_runcoach_redis_refuse(rd, "it has too many clients", NULL, 0);
+        break;
+
+    default: /* RUNCOACH_REPLY_GOES_ON */
+        break;
     }
-
-    text = (u_char *) reply->str;
-
-    if (ngx_strncmp(text, "NOAUTH", 6) == 0) {
-        reason = "it needs a password";
-
-    } else if (ngx_strncmp(text, "READONLY", 8) == 0
-               || ngx_strstr(text, " -READONLY ") != NULL)
-    {
-        reason = "it is a replica";
-
-    } else if (ngx_strncmp(text, "ERR max number of clients", 25) == 0) {
-        reason = "it has too many clients";
-
-    } else {
-        return;
-    }
-
-    ngx_runcoach_redis_refuse(rd, reason, NULL, 0);
 }
 
 
@@ -1988,13 +1815,8 @@ ngx_runcoach_redis_disconnect(ngx_runcoach_redis_t *rd)
     }
 
     if (rd->reader) {
-        redisReaderFree(rd->reader);
+        runcoach_reply_reader_free(rd->reader);
         rd->reader = NULL;
-    }
-
-    if (rd->reply) {
-        ngx_destroy_pool(rd->reply);
-        rd->reply = NULL;
     }
 
     if (rd->out.start) {
