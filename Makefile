@@ -140,6 +140,11 @@ $(BUILD)/replay/%: t/fuzz/%.c t/fuzz/standalone.c $(BUILD)/libsidecar.a \
 	$(Q)$(CC) $(OPTS) -o $@ $< t/fuzz/standalone.c $(BUILD)/libsidecar.a \
 	    $(BUILD)/libruncoach.a $(LIBS)
 
+$(BUILD)/eagain.so: t/faults/eagain.c
+	@mkdir -p $(BUILD)
+	@echo "  CC $@"
+	$(Q)$(CC) -std=gnu11 $(WARN) -O2 -g -pthread -fPIC -shared -o $@ $<
+
 $(BUILD)/presign: t/peer/presign.c $(BUILD)/libruncoach.a
 	@echo "  CC $@"
 	$(Q)$(CC) $(OPTS) -o $@ $^ -ljansson -lcrypto
@@ -155,7 +160,8 @@ run: deps-run  ## the whole system on this machine, in the foreground
 	@exec sh conf/run.sh
 
 test: deps  ## everything that is fast enough to run each time
-	@$(MAKE) --no-print-directory all unit replay $(BUILD)/presign
+	@$(MAKE) --no-print-directory all unit replay $(BUILD)/presign \
+	    $(BUILD)/eagain.so
 	@sh t/peer/install.sh
 	@sh t/peer/radosgw.sh
 	@prove -j$(JOBS) -It/lib $(TESTS)
@@ -173,7 +179,8 @@ check: deps-check all  ## compilers, style, documentation, static analysis
 
 asan:  ## the tests with AddressSanitizer and UBSan in module and sidecar
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan CFLAGS="-O1 -g" \
-	    SANITIZE=address,undefined all unit replay $(BUILD)/asan/presign
+	    SANITIZE=address,undefined all unit replay $(BUILD)/asan/presign \
+	    $(BUILD)/asan/eagain.so
 	@RUNCOACH_ASAN=1 RUNCOACH_BUILD=$(BUILD)/asan prove -It/lib $(TESTS)
 
 fuzz: deps-fuzz $(FUZZ:%=$(BUILD)/fuzz/%)  ## FUZZ=jwt TIME=600: fuzz a parser

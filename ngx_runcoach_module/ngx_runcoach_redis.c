@@ -44,6 +44,8 @@
 #define NGX_RUNCOACH_REDIS_BACKOFF      100
 #define NGX_RUNCOACH_REDIS_MAX_BACKOFF  500
 
+#define NGX_RUNCOACH_REDIS_REASONS      8
+
 #define NGX_RUNCOACH_REDIS_NAME         "runcoach-edge"
 
 
@@ -100,7 +102,9 @@ struct ngx_runcoach_redis_s {
     ngx_msec_t                    since;       /* of the trouble */
     ngx_msec_t                    looked;      /* while others are down */
     ngx_uint_t                    failures;
-    const char                   *reason;      /* the last one logged */
+    const char                   *reason;      /* the last one */
+    const char                   *told[NGX_RUNCOACH_REDIS_REASONS];
+    ngx_uint_t                    ntold;
     const char                   *refused;
     ngx_str_t                     error;
     u_char                        text[128];
@@ -131,6 +135,7 @@ struct ngx_runcoach_redis_s {
     unsigned                      name:1;      /* the host is not a literal */
     unsigned                      tls:1;
     unsigned                      suspect:1;   /* nobody may wait for it */
+    unsigned                      broken:1;    /* takes no more commands */
     unsigned                      wary:1;      /* greets, then refuses */
     unsigned                      background:1;
 };
@@ -173,6 +178,7 @@ static ngx_int_t ngx_runcoach_redis_reserve(ngx_runcoach_redis_t *rd,
 static void ngx_runcoach_redis_flush_handler(ngx_event_t *ev);
 static void ngx_runcoach_redis_write_handler(ngx_event_t *wev);
 static void ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd);
+static void ngx_runcoach_redis_break(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_read_handler(ngx_event_t *rev);
 static ngx_int_t ngx_runcoach_redis_replies(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_undecodable(ngx_runcoach_redis_t *rd,
@@ -188,6 +194,8 @@ static void ngx_runcoach_redis_timer_handler(ngx_event_t *ev);
 static void ngx_runcoach_redis_backoff_handler(ngx_event_t *ev);
 
 static void ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
+    const char *reason);
+static ngx_uint_t ngx_runcoach_redis_is_news(ngx_runcoach_redis_t *rd,
     const char *reason);
 static void ngx_runcoach_redis_tell(ngx_runcoach_redis_t *rd,
     ngx_msec_t until);
@@ -605,6 +613,7 @@ ngx_runcoach_redis_connect(ngx_runcoach_redis_t *rd)
     rd->peer.name = NULL;
     rd->tries = 0;
     rd->refused = NULL;
+    rd->broken = 0;
     rd->suspect = (rd->failures != 0
                    || (rd->shared != NULL && rd->shared->down != 0));
     rd->state = NGX_RUNCOACH_REDIS_RESOLVING;
@@ -1103,6 +1112,7 @@ ngx_runcoach_redis_back(ngx_runcoach_redis_t *rd)
     rd->wary = 0;
     rd->failures = 0;
     rd->reason = NULL;
+    rd->ntold = 0;
 }
 
 
@@ -1312,12 +1322,16 @@ ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd)
     c = rd->peer.connection;
     b = &rd->out;
 
+    if (rd->broken) {
+        return;
+    }
+
     while (c->write->ready && (b->pos < b->last || c->buffered)) {
 
         in = (b->pos < b->last) ? &rd->chain : NULL;
 
         if (c->send_chain(c, in, 0) == NGX_CHAIN_ERROR) {
-            ngx_runcoach_redis_fail(rd, 0, "it closed the connection");
+            ngx_runcoach_redis_break(rd);
             return;
         }
     }
@@ -1330,6 +1344,26 @@ ngx_runcoach_redis_flush(ngx_runcoach_redis_t *rd)
     if (ngx_handle_write_event(c->write, 0) != NGX_OK) {
         ngx_runcoach_redis_fail(rd, 0, "its socket failed");
     }
+}
+
+
+/*
+ * It takes no more commands, and has perhaps said why: what there is to be read
+ * is read before the connection fails.  Nobody new may wait for that.
+ */
+
+static void
+ngx_runcoach_redis_break(ngx_runcoach_redis_t *rd)
+{
+    ngx_event_t  *rev;
+
+    rd->broken = 1;
+    rd->suspect = 1;
+
+    rev = rd->peer.connection->read;
+    rev->ready = 1;
+
+    ngx_post_event(rev, &ngx_posted_events);
 }
 
 
@@ -1523,6 +1557,11 @@ ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd, redisReply *reply)
 
     case RUNCOACH_REPLY_TOO_MANY:
         ngx_runcoach_redis_refuse(rd, "it has too many clients", NULL, 0);
+        break;
+
+    case RUNCOACH_REPLY_DENIED:
+        ngx_runcoach_redis_refuse(rd, "it is in protected mode, and takes only "
+                                      "clients of its own machine", NULL, 0);
         break;
 
     default: /* RUNCOACH_REPLY_GOES_ON */
@@ -1750,8 +1789,9 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
 
     down = (rd->state != NGX_RUNCOACH_REDIS_UP || err == NGX_ETIMEDOUT);
 
-    if (rd->reason != reason) {
-        rd->reason = reason;
+    rd->reason = reason;
+
+    if (ngx_runcoach_redis_is_news(rd, reason)) {
         rd->log.log_level = ngx_cycle->log->log_level;
 
         ngx_log_error(NGX_LOG_ERR, &rd->log, err,
@@ -1783,6 +1823,30 @@ ngx_runcoach_redis_fail(ngx_runcoach_redis_t *rd, ngx_err_t err,
     ngx_add_timer(&rd->backoff, delay);
 
     ngx_runcoach_redis_clear(rd);
+}
+
+
+/* reasons may take turns: each is told once, until it is over */
+
+static ngx_uint_t
+ngx_runcoach_redis_is_news(ngx_runcoach_redis_t *rd, const char *reason)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < rd->ntold; i++) {
+
+        if (rd->told[i] == reason) {
+            return 0;
+        }
+    }
+
+    if (rd->ntold == NGX_RUNCOACH_REDIS_REASONS) {
+        return 0;
+    }
+
+    rd->told[rd->ntold++] = reason;
+
+    return 1;
 }
 
 

@@ -391,7 +391,7 @@ sub nginx_t
 
     return $t->command([$t->nginx(), '-t', '-q', '-p', $home, '-c',
                         "$home/nginx.conf"], runas => 1,
-                       env => { %env, %more, %{$t->sanitizer_preload()} });
+                       env => { %env, %more, %{$t->preload()} });
 }
 
 

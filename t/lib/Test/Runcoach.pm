@@ -819,7 +819,8 @@ sub command
 ###############################################################################
 
 
-# run(conf =>, prefix =>, env => {}, wait => where it listens)
+# run(conf =>, prefix =>, env => {}, wait => where it listens, shim => 1: a byte
+# at a time)
 
 sub run
 {
@@ -834,7 +835,7 @@ sub run
                    '-e', $opt{error_log} || "$self->{dir}/error.log");
 
     my $proc = $self->spawn('nginx', \@command, signal => 'QUIT',
-                            env => { %{$self->sanitizer_preload()},
+                            env => { %{$self->preload($opt{shim})},
                                      %{$opt{env} || {}} },
                             runas => $opt{runas});
 
@@ -877,22 +878,28 @@ sub check_module
 }
 
 
-# when the module alone is sanitized, the runtimes have to come first
+# when the module alone is sanitized, the runtimes have to come first; behind
+# them, if that is wanted, what moves a byte at a time
 
-sub sanitizer_preload
+sub preload
 {
-    return {} unless $ENV{RUNCOACH_ASAN};
+    my ($self, $shim) = @_;
 
     my @libs;
 
-    for my $name (qw/ libasan.so libubsan.so /) {
+    for my $name ($ENV{RUNCOACH_ASAN} ? qw/ libasan.so libubsan.so / : ()) {
         my $path = `gcc -print-file-name=$name`;
 
         chomp($path);
         push @libs, $path if $path =~ m{/};
     }
 
-    return { LD_PRELOAD => join(':', @libs) };
+    if ($shim || $ENV{RUNCOACH_SHIM}) {
+        -e "$BUILD/eagain.so" or die "$BUILD/eagain.so is not built\n";
+        push @libs, "$BUILD/eagain.so";
+    }
+
+    return @libs ? { LD_PRELOAD => join(':', @libs) } : {};
 }
 
 
@@ -909,7 +916,7 @@ sub configtest
     return $self->command([$self->nginx(), '-t', '-q',
                            '-p', $opt{prefix} || $self->{dir}, '-c', $conf,
                            '-e', "$self->{dir}/configtest.log"],
-                          env => { %{$self->sanitizer_preload()},
+                          env => { %{$self->preload()},
                                    %{$opt{env} || {}} });
 }
 
