@@ -47,6 +47,13 @@ FUZZ       ?= $(FUZZ_NAMES)
 TIME       ?= 30
 TESTS      ?= t/*.t
 
+# a byte at a time, not those which look at the clock (the first line), nor
+# those which run no nginx of the harness (the second)
+
+NO_SHIM    := accuracy faults flood \
+              aws docs migrate run script style unit
+SHIM       ?= $(filter-out $(NO_SHIM:%=t/%.t),$(wildcard t/*.t))
+
 # valgrind is too slow for those which look at the clock
 
 VALGRIND   ?= $(patsubst %,t/%.t,auth authcache carriers identity issuers \
@@ -54,7 +61,7 @@ VALGRIND   ?= $(patsubst %,t/%.t,auth authcache carriers identity issuers \
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \
-        deps-fuzz deps-bench run test soak \
+        deps-fuzz deps-bench run test shim soak \
         bench check asan fuzz coverage install clean help FORCE
 
 all: module sidecar  ## build the module and the sidecar
@@ -202,8 +209,13 @@ $(BUILD)/fuzz/%: t/fuzz/%.c $(wildcard ngx_runcoach_module/lib/*.c) \
 	$(Q)$(CLANG) $(OPTS) -fsanitize=fuzzer,address,undefined -o $@ $< \
 	    $(BUILD)/fuzzlib/libsidecar.a $(BUILD)/fuzzlib/libruncoach.a $(LIBS)
 
-soak: asan  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzing
-	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t t/reload.t
+shim:  ## the tests of the module, each call on a socket moves one byte
+	@$(MAKE) --no-print-directory all $(BUILD)/presign $(BUILD)/eagain.so
+	@RUNCOACH_SHIM=1 RUNCOACH_TEST_TIMEOUT=30 prove -j$(JOBS) -It/lib $(SHIM)
+
+soak: asan shim  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzing
+	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t t/reload.t t/accuracy.t \
+	    t/flood.t
 	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 

@@ -182,13 +182,17 @@ unlike($r->body, qr/X-Amz/, 'list: one is too large, nothing signed');
 $r = ask('/put/7', { uploads => [ {} ] });
 is($r->status, 422, 'list: where the path names one');
 
-is($t->post('/put', token => $token, body => '{"uploads":['
-            . join(',', ('{"metadata":{' . join(',', map { "\"$_\":\"" . 'x' x 200
-                                                           . '"' } 1 .. 8) . '}}')
-                        x 30) . ']}')->status, 200, 'list: 50 kilobytes');
-is($t->post('/put', token => $token, body => '{"uploads":[{"x":['
-            . join(',', (0) x 20000) . ']}]}')->status, 422,
-   'list: too many values');
+SKIP: {
+    skip 'a byte at a time they take too long', 2 if $ENV{RUNCOACH_SHIM};
+
+    my %large = map { $_ => 'x' x 200 } 1 .. 8;
+
+    is(ask('/put', { uploads => [ ({ metadata => \%large }) x 30 ] })->status,
+       200, 'list: 50 kilobytes');
+    is(ask('/put', { uploads => [ { x => [ (0) x 20000 ] } ] })->status, 422,
+       'list: too many values');
+}
+
 is($t->post('/put', token => $token, body => '{"x":"' . 'x' x 70000 . '"}')
    ->status, 413, 'too large a body');
 

@@ -166,7 +166,8 @@ $judged = judge(\@log, rate => 5, burst => 10);
 cmp_ok($judged->{excess}, '<=', 1, 'two limits: the tighter counts');
 cmp_ok($judged->{ratio}, '>=', 0.9, 'and gives what it has')
     or diag(explain($judged));
-cmp_ok(commands($redis) - $before, '<=', 60, 'two limits: few calls')
+cmp_ok(commands($redis) - $before, '<=', $slow ? 180 : 60,
+       'two limits: few calls')
     or diag(commands($redis) - $before . ' calls');
 
 # every request asks

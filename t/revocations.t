@@ -15,6 +15,7 @@ use Time::HiRes qw/ sleep time /;
 
 my $STREAM = 'runcoach:revocations';
 
+my $shim = $ENV{RUNCOACH_SHIM};
 my $t = Test::Runcoach->new()->has('openssl', 'redis-server');
 my $dir = $t->dir();
 
@@ -206,7 +207,7 @@ is(count('first', qr/is read anew/), 1, 'another stream: told');
 $redis->cmd('XADD', $STREAM, '*', @$_)
     for [ 'a', 'b' ], [ 'kind', 'group', 'id', 'x' ], [ 'kind', 'user' ],
         [ 'kind', 'user', 'id', '' ], [ 'id', 'sess_g' ],
-        [ 'kind', 'user', 'id', 'x' x 200000 ];
+        [ 'kind', 'user', 'id', 'x' x ($shim ? 2000 : 200000) ];
 $redis->cmd('XADD', $STREAM, '*', 'id', 'sess_g', 'new', "\0", 'kind',
             'session');
 is(refused('g'), 'first second', 'after entries that are none');
@@ -283,23 +284,28 @@ is(refused('j'), 'first second', 'Redis goes on');
 
 # More than there is room for: the edge goes on, the newest are known.
 
-bulk(100_000);
-$tokens{bulk} = $t->token(sub => 'bulk_99999');
-$tokens{none} = $t->token(sub => 'bulk_none');
+SKIP: {
+    skip 'a byte at a time there is not the time', 4 if $shim;
 
-ok($t->wait_for(sub { ask('first', $tokens{bulk}) eq '401' }, 5),
-   '100,000 revocations');
-is(ask('first', $tokens{none}), '200', '100,000 revocations: others');
-ok($t->wait_for(sub {
-    return count('first', qr/\d+ had to make room before their time/);
-}), '100,000 revocations: told that there was no room');
+    bulk(100_000);
+    $tokens{bulk} = $t->token(sub => 'bulk_99999');
+    $tokens{none} = $t->token(sub => 'bulk_none');
 
-stop('second');
-$start = time();
-start('second');
-ok($t->wait_for(sub { ask('second', $tokens{bulk}) eq '401' }, 5),
-   sprintf('100,000 revocations: read by an edge that starts, %.2f s',
-           time() - $start));
+    ok($t->wait_for(sub { ask('first', $tokens{bulk}) eq '401' }, 5),
+       '100,000 revocations');
+    is(ask('first', $tokens{none}), '200', '100,000 revocations: others');
+    ok($t->wait_for(sub {
+        return count('first', qr/\d+ had to make room before their time/);
+    }), '100,000 revocations: told that there was no room');
+
+    stop('second');
+    $start = time();
+    start('second');
+    ok($t->wait_for(sub { ask('second', $tokens{bulk}) eq '401' }, 5),
+       sprintf('100,000 revocations: read by an edge that starts, %.2f s',
+               time() - $start));
+}
+
 stop('second');
 
 # older ones than a token can be are not read, and others end with the tokens

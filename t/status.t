@@ -271,7 +271,10 @@ is_deeply($r->json, {
 $r = $e->request('HEAD', '/api/v1/me', %me);
 is($r->status . $r->body, 429, 'HEAD: no body');
 
-is($e->get('/api/v1/me', %me)->status, 429, 'again') for 1 .. 5;
+# which must not take two seconds
+
+is($e->get('/api/v1/me', %me)->status, 429, 'again')
+    for 1 .. ($ENV{RUNCOACH_SHIM} ? 1 : 5);
 is(-s "$e->{dir}/nginx.out", $told, 'no line for each');
 
 sleep(2);

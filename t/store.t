@@ -235,8 +235,11 @@ is_deeply(\%status, { 200 => 1, 412 => 19 }, 'if-none-match: a race');
 is(ask('GET', sign('GET'), headers => { 'If-Match' => $etag })->status, 200,
    'if-match');
 is(ask('PUT', sign('PUT'), body => 'other')->status, 200, 'PUT again');
+# what a filter refuses nginx sends at once or not at all
+
 refused(ask('GET', sign('GET'), headers => { 'If-Match' => $etag }), 412,
-        'PreconditionFailed', 'if-match: replaced since');
+        'PreconditionFailed', 'if-match: replaced since')
+    unless $ENV{RUNCOACH_SHIM};
 is(ask('GET', sign('GET'), headers => { Range => 'bytes=1-2' })->body, 'th',
    'range');
 
