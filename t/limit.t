@@ -16,6 +16,7 @@ my $dir = $t->dir();
 my $redis = $t->redis();
 
 $t->write_file('file.html', 'file');
+$t->write_file('ssi.html', '<!--# include virtual="/limited?user=twelve" -->' x 2);
 
 system('openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost '
        . "-keyout $dir/key.pem -out $dir/crt.pem >/dev/null 2>&1") == 0
@@ -115,6 +116,41 @@ http {
             auth_request  /sub?user=$arg_user;
             empty_gif;
         }
+
+        location /mirror {
+            mirror     /mirrored;
+            empty_gif;
+        }
+
+        location /mirrored {
+            proxy_pass  http://127.0.0.1:8080/off;
+        }
+
+        location /accel {
+            proxy_pass  http://127.0.0.1:8080/accelerated;
+        }
+
+        location /accelerated {
+            add_header  X-Accel-Redirect  /limited$is_args$args;
+            return      200;
+        }
+
+        location /named {
+            error_page  405 = @named;
+            empty_gif;
+        }
+
+        location @named { return 204; }
+
+        location /rewrite {
+            rewrite  ^  /rewritten  last;
+        }
+
+        location /rewritten {
+            rewrite  ^  /limited  last;
+        }
+
+        location /ssi.html { ssi on; }
 
         location /sub {
             runcoach_limit  user;
@@ -233,6 +269,36 @@ is(get('/skipped?user=seven')->header('X-Remaining'), 3,
    'limited where there is a key');
 is(get('/subrequest?user=eight')->header('X-Remaining'), 4,
    'subrequests are not charged');
+is(get('/mirror?user=eight')->header('X-Remaining'), 3, 'nor a mirror');
+is($t->post('/named?user=eight')->header('X-Remaining'), 2,
+   'a named location charges once');
+is(get('/rewrite?user=eight')->header('X-Remaining'), 1,
+   'rewrites charge once');
+
+$r = get('/accel?user=eight');
+
+is($r->header('X-Remaining'), 0, 'X-Accel-Redirect charges once');
+is($r->status, 200, 'where it has a token');
+is(get('/accel?user=eight')->status, 429, 'and is refused without');
+is(length(get('/ssi.html?user=twelve')->body), 2 * 43, 'SSI');
+is(get('/?user=twelve')->header('X-Remaining'), 3, 'SSI charges once');
+
+# who does not wait for the answer has asked
+
+$redis->kill('STOP');
+$t->http("GET /?user=gone HTTP/1.1\r\nHost: x\r\n\r\n", aborted => 1,
+         sleep => 0.05) for 1 .. 3;
+$redis->kill('CONT');
+
+ok($t->wait_for(sub {
+    return 3 == (() = $t->read_file('error.log')
+                      =~ /client prematurely closed connection/g);
+}), 'clients that go away');
+
+# a worker may be told by Redis what it is too late for
+
+$t->wait_for(sub { get('/?user=nobody')->header('X-Source') eq 'redis' });
+is(get('/?user=gone')->header('X-Remaining'), 1, 'are charged once');
 
 # bodies and connections; a byte at a time, a small one is large enough
 

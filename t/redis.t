@@ -270,6 +270,37 @@ is(source(), 'local', 'for one more');
 $redis->cmd('CONFIG', 'SET', 'maxclients', 1000);
 ok($t->wait_for(sub { source() eq 'redis' }, 3), 'room again');
 
+# what a real one says when it cannot
+
+my $real = "unix:$sock?password=pa:ss\@w%25rd";
+
+for ([ 'OOM', [ qw/ CONFIG SET maxmemory 1 / ],
+       [ qw/ CONFIG SET maxmemory 0 / ] ],
+     [ 'NOREPLICAS', [ qw/ CONFIG SET min-replicas-to-write 1 / ],
+       [ qw/ CONFIG SET min-replicas-to-write 0 / ] ],
+     [ 'NOPERM', [ qw/ ACL SETUSER default -eval -evalsha / ],
+       [ qw/ ACL SETUSER default +@all / ] ])
+{
+    my ($error, $break, $mend) = @$_;
+
+    start($real);
+    is(source(), 'redis', "a real one, before $error");
+    $redis->cmd(@$break);
+    is(source(), 'local', "a real $error");
+    told(qr/could not run the script .*\b$error /);
+    is(count(qr/\[error\]/), 1, 'once');
+    $redis->cmd(@$mend);
+    ok($t->wait_for(sub { source() eq 'redis' }, 2), "after $error");
+}
+
+start($real);
+source();
+$redis->cmd('REPLICAOF', '127.0.0.1', 1);
+is(source(), 'local', 'a real replica');
+told(qr/redis is unavailable: it is a replica/);
+$redis->cmd('REPLICAOF', 'NO', 'ONE');
+ok($t->wait_for(sub { source() eq 'redis' }, 2), 'it is a primary again');
+
 # replies in pieces, and what is none
 
 my ($halves, $halves_url) = $t->fake_redis(sub {
@@ -295,7 +326,7 @@ $t->stop_process($halves);
 fake('a byte at a time', sub {
     for my $byte (split(//, reply(@_))) {
         Test::Runcoach::send_all($_[2], $byte);
-        sleep(0.001);
+        sleep(0.0003);
     }
 
     return undef;
