@@ -56,8 +56,9 @@ SHIM       ?= $(filter-out $(NO_SHIM:%=t/%.t),$(wildcard t/*.t))
 
 # valgrind is too slow for those which look at the clock
 
-VALGRIND   ?= $(patsubst %,t/%.t,auth authcache carriers identity issuers \
-                keys leaks optional rotation)
+VALGRIND   ?= $(patsubst %,t/%.t,auth authcache batch carriers conf cors \
+                identity issuers keys leaks limit limitheaders log optional \
+                presign redis rotation status store)
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \

@@ -209,10 +209,13 @@ $redis->kill('STOP');
 
 my @s = map { $t->request_start('GET', '/?user=q') } 1 .. 20;
 
+# in valgrind they may still be on their way
+
 sleep($slowly ? 0.5 : 0.03);
 $t->stop();
 is(scalar(grep { $t->request_end($_)->status == 200 } @s), 20,
-   'stopped with requests waiting');
+   'stopped with requests waiting')
+    unless $ENV{RUNCOACH_VALGRIND};
 $redis->kill('CONT');
 
 # refused
