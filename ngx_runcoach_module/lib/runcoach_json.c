@@ -40,6 +40,7 @@ typedef struct {
     uint32_t             parent;
     unsigned             depth;
     unsigned             max_depth;
+    unsigned             lenient;
 } runcoach_json_reader_t;
 
 
@@ -49,6 +50,8 @@ static inline const u_char *runcoach_json_digits(const u_char *p,
 static inline int runcoach_json_equal(const runcoach_str_t *a,
     const runcoach_str_t *b);
 
+static runcoach_json_rc_e runcoach_json_read(runcoach_json_t *json,
+    const u_char *text, size_t n, unsigned max_depth, unsigned lenient);
 static runcoach_json_rc_e runcoach_json_values(runcoach_json_reader_t *r);
 static runcoach_json_rc_e runcoach_json_name(runcoach_json_reader_t *r,
     runcoach_str_t *name);
@@ -62,6 +65,7 @@ static runcoach_json_rc_e runcoach_json_string(runcoach_json_reader_t *r,
     runcoach_str_t *s);
 static runcoach_json_rc_e runcoach_json_escape(runcoach_json_reader_t *r);
 static runcoach_json_rc_e runcoach_json_unicode(runcoach_json_reader_t *r);
+static int runcoach_json_low(const u_char *p, const u_char *last);
 static size_t runcoach_json_encode(u_char *dst, int c);
 static int runcoach_json_hex4(const u_char *p, const u_char *last);
 static runcoach_json_rc_e runcoach_json_append(runcoach_json_reader_t *r,
@@ -137,6 +141,22 @@ runcoach_json_rc_e
 runcoach_json_parse(runcoach_json_t *json, const u_char *text, size_t n,
     unsigned max_depth)
 {
+    return runcoach_json_read(json, text, n, max_depth, 0);
+}
+
+
+runcoach_json_rc_e
+runcoach_json_parse_lenient(runcoach_json_t *json, const u_char *text,
+    size_t n, unsigned max_depth)
+{
+    return runcoach_json_read(json, text, n, max_depth, 1);
+}
+
+
+static runcoach_json_rc_e
+runcoach_json_read(runcoach_json_t *json, const u_char *text, size_t n,
+    unsigned max_depth, unsigned lenient)
+{
     runcoach_json_rc_e      rc;
     runcoach_json_reader_t  r;
 
@@ -151,6 +171,7 @@ runcoach_json_parse(runcoach_json_t *json, const u_char *text, size_t n,
     r.p = text;
     r.last = text + n;
     r.max_depth = max_depth;
+    r.lenient = lenient;
 
     json->n = 0;
 
@@ -334,7 +355,7 @@ runcoach_json_close(runcoach_json_reader_t *r)
     node->next = (uint32_t) r->json->n;
     node->value.len = r->p - node->value.data;
 
-    if (node->type == RUNCOACH_JSON_ARRAY) {
+    if (node->type == RUNCOACH_JSON_ARRAY || r->lenient) {
         return RUNCOACH_JSON_OK;
     }
 
@@ -468,29 +489,45 @@ runcoach_json_unicode(runcoach_json_reader_t *r)
     c = runcoach_json_hex4(p, r->last);
     p += 4;
 
-    if (c <= 0 || (c >= 0xdc00 && c <= 0xdfff)) {
+    if (c < 0 || (c == 0 && !r->lenient)) {
         return RUNCOACH_JSON_INVALID;
     }
 
-    if (c >= 0xd800 && c <= 0xdbff) {
+    if (c >= 0xd800 && c <= 0xdfff) {
+        low = runcoach_json_low(p, r->last);
 
-        if (r->last - p < 6 || p[0] != '\\' || p[1] != 'u') {
+        if (c <= 0xdbff && low != 0) {
+            c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+            p += 6;
+
+        } else if (r->lenient) {
+            c = 0xfffd;
+
+        } else {
             return RUNCOACH_JSON_INVALID;
         }
-
-        low = runcoach_json_hex4(p + 2, r->last);
-        p += 6;
-
-        if (low < 0xdc00 || low > 0xdfff) {
-            return RUNCOACH_JSON_INVALID;
-        }
-
-        c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
 
     r->p = p;
 
     return runcoach_json_append(r, utf8, runcoach_json_encode(utf8, c));
+}
+
+
+/* the second half of a pair of surrogates, 0 if there is none */
+
+static int
+runcoach_json_low(const u_char *p, const u_char *last)
+{
+    int  low;
+
+    if (last - p < 6 || p[0] != '\\' || p[1] != 'u') {
+        return 0;
+    }
+
+    low = runcoach_json_hex4(p + 2, last);
+
+    return (low >= 0xdc00 && low <= 0xdfff) ? low : 0;
 }
 
 
@@ -703,8 +740,12 @@ runcoach_json_scan_number(runcoach_json_reader_t *r,
     } else {
         node->type = RUNCOACH_JSON_INTEGER;
         r->p = p;
-        rc = runcoach_json_fits(digits, p, negative) ? RUNCOACH_JSON_OK
-                                                     : RUNCOACH_JSON_INVALID;
+        rc = RUNCOACH_JSON_OK;
+
+        if (!runcoach_json_fits(digits, p, negative)) {
+            node->type = RUNCOACH_JSON_REAL;
+            rc = r->lenient ? RUNCOACH_JSON_OK : RUNCOACH_JSON_INVALID;
+        }
     }
 
     node->value.len = r->p - node->value.data;
@@ -767,6 +808,11 @@ runcoach_json_scan_real(runcoach_json_reader_t *r, const u_char *digits,
 
     if (p == NULL || p == r->last) {
         return RUNCOACH_JSON_INVALID;
+    }
+
+    if (r->lenient) {
+        r->p = p;
+        return RUNCOACH_JSON_OK;
     }
 
     exponent += runcoach_json_magnitude(digits, end);

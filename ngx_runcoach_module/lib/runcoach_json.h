@@ -83,6 +83,17 @@ runcoach_json_rc_e runcoach_json_parse(runcoach_json_t *json,
 
 
 /*
+ * The same for texts which somebody else has vouched for, but not for what
+ * people have put into them.  Members of the same name may be (the first one
+ * counts), and so may NULs; a lone surrogate is read as U+FFFD, an integer
+ * beyond 64 bits is REAL, and a REAL may be infinite.
+ */
+
+runcoach_json_rc_e runcoach_json_parse_lenient(runcoach_json_t *json,
+    const u_char *text, size_t n, unsigned max_depth);
+
+
+/*
  * The member of an object, or NULL: there is none, or the node is NULL or no
  * object.
  */

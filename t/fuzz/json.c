@@ -73,8 +73,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 static void
 compare(const u_char *text, size_t n, json_t *expected)
 {
+    size_t              nvalues;
     runcoach_json_t     json;
-    runcoach_json_rc_e  rc;
+    runcoach_json_rc_e  rc, lenient;
 
     json.max = runcoach_json_max_nodes(n);
     json.nodes = copy(NULL, json.max * sizeof(runcoach_json_node_t));
@@ -82,6 +83,7 @@ compare(const u_char *text, size_t n, json_t *expected)
     json.buf = copy(NULL, n);
 
     rc = runcoach_json_parse(&json, text, n, DEPTH);
+    nvalues = json.n;
 
     if (rc != RUNCOACH_JSON_TOO_DEEP) {
         holds((rc == RUNCOACH_JSON_OK) == (expected != NULL));
@@ -93,6 +95,25 @@ compare(const u_char *text, size_t n, json_t *expected)
         compacted(&json.nodes[0], expected);
         limits(&json, text, n);
     }
+
+    /* who is lenient sees no other values where there is nothing to be so */
+
+    json.max = runcoach_json_max_nodes(n);
+    json.size = n;
+
+    free(json.nodes);
+    free(json.buf);
+    json.nodes = copy(NULL, json.max * sizeof(runcoach_json_node_t));
+    json.buf = copy(NULL, n);
+
+    lenient = runcoach_json_parse_lenient(&json, text, n, DEPTH);
+
+    if (rc == RUNCOACH_JSON_OK) {
+        holds(lenient == RUNCOACH_JSON_OK && json.n == nvalues);
+        same(&json, &json.nodes[0], expected);
+    }
+
+    holds(lenient != RUNCOACH_JSON_TOO_LARGE);
 
     free(json.nodes);
     free(json.buf);

@@ -48,6 +48,7 @@ static void test_compact(void);
 static void test_depth(void);
 static void test_room(void);
 static void test_members(void);
+static void test_lenient(void);
 static size_t write_members(char *text, size_t n, int twice);
 
 
@@ -682,6 +683,71 @@ write_members(char *text, size_t n, int twice)
 }
 
 
+/* each is refused by the strict reader, but the last ones by both */
+
+static void
+test_lenient(void)
+{
+    size_t                       i;
+    runcoach_json_t              json;
+    const runcoach_json_node_t  *root;
+
+    static const struct {
+        row_t        row;
+        const char  *value;
+        size_t       len;
+    } rows[] = {
+        { row("{\"a\":\"1\",\"a\":\"2\"}"), "1", 1 },
+        { row("{\"a\":\"\\u0000x\"}"), "\0x", 2 },
+        { row("{\"a\":\"\\ud83d\"}"), "\xef\xbf\xbd", 3 },
+        { row("{\"a\":\"\\udc00x\"}"), "\xef\xbf\xbdx", 4 },
+        { row("{\"a\":\"\\ud83d\\n\"}"), "\xef\xbf\xbd\n", 4 },
+        { row("{\"a\":\"\\ud83d\\ud83d\\ude00\"}"),
+          "\xef\xbf\xbd\xf0\x9f\x98\x80", 7 },
+        { row("{\"a\":9223372036854775808}"), "9223372036854775808", 19 },
+        { row("{\"a\":-1e999}"), "-1e999", 6 },
+        { row("{\"a\":1.5e308,\"b\":1.8e308}"), "1.5e308", 7 }
+    };
+
+    static const row_t  refused[] = {
+        row("{\"a\":\"\\u00\"}"), row("{\"a\":\"\\u00g0\"}"),
+        row("{\"a\":\"\0\"}"), row("{\"a\":\"\xed\xa0\x80\"}"),
+        row("{\"a\":1e}"), row("{\"a\":01}"), row("{\"a\":1}}"), row("[]")
+    };
+
+    json.nodes = nodes;
+    json.max = NODES;
+    json.buf = buf;
+    json.size = SIZE;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ok(parse(&json, rows[i].row.text, rows[i].row.len)
+           == RUNCOACH_JSON_INVALID, "strict: %s", rows[i].row.text);
+
+        ok(runcoach_json_parse_lenient(&json, (u_char *) rows[i].row.text,
+                                       rows[i].row.len, DEPTH)
+           == RUNCOACH_JSON_OK, "lenient: %s", rows[i].row.text);
+
+        root = member(&json, &json.nodes[0], "a");
+
+        ok(root != NULL && root->value.len == rows[i].len
+           && memcmp(root->value.data, rows[i].value, rows[i].len) == 0,
+           "its value");
+    }
+
+    for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        ok(runcoach_json_parse_lenient(&json, (u_char *) refused[i].text,
+                                       refused[i].len, DEPTH)
+           == RUNCOACH_JSON_INVALID, "not even lenient: %s", refused[i].text);
+    }
+
+    (void) runcoach_json_parse_lenient(&json, (u_char *) "{\"a\":1e400}", 11,
+                                       DEPTH);
+    ok(runcoach_json_number(member(&json, &json.nodes[0], "a")) > 1e308,
+       "a number without end");
+}
+
+
 int
 main(void)
 {
@@ -696,6 +762,7 @@ main(void)
     test_depth();
     test_room();
     test_members();
+    test_lenient();
 
     return done();
 }
