@@ -39,7 +39,6 @@ typedef struct {
     int64_t           event_ms;
 
     unsigned          email_verified;  /* 0 or 1 */
-    unsigned          mended;          /* 0, or 1: see clerk_mend() */
 
     /* NUL-terminated UTF-8 without control characters, empty if absent */
     char              type[CLERK_MAX_TYPE + 1];
@@ -61,7 +60,9 @@ typedef enum {
 
 /*
  * Reads an event.  Of everything but type and, for a user, data.id, any part
- * may be missing or of another type than it should: it is then left out.
+ * may be missing or of another type than it should: it is then left out.  What
+ * people may have put into metadata, as lone surrogates, NULs, huge numbers and
+ * any depth, is no error.
  *
  * clerk_id is data.id of user.* and data.user_id of session.* events, empty for
  * others and for a user.deleted that names nobody, which is CLERK_OTHER.
@@ -82,18 +83,6 @@ typedef enum {
 
 clerk_rc_e clerk_event_parse(clerk_event_t *ev, const u_char *json, size_t n,
     const char **reason);
-
-
-/*
- * Replaces in a text, at the same length, what JSON allows and not every reader
- * does: lone surrogates become U+FFFD, numbers beyond a double 0, and so does
- * what is nested deeper than CLERK_MAX_DEPTH.  An event whose text needs that
- * to be read is marked as mended.
- */
-
-#define CLERK_MAX_DEPTH  1000
-
-void clerk_mend(u_char *json, size_t n);
 
 
 /*

@@ -804,10 +804,10 @@ http_body(http_job_t *job, const char *data, size_t *n)
         return MHD_YES;
     }
 
-    if (job->request.body_len + *n > job->size) {
+    if (job->request.body_len + *n >= job->size) {
         size = (job->size == 0) ? 4096 : job->size;
 
-        while (size < job->request.body_len + *n) {
+        while (size <= job->request.body_len + *n) {
             size *= 2;
         }
 
@@ -822,6 +822,7 @@ http_body(http_job_t *job, const char *data, size_t *n)
 
     memcpy(job->body + job->request.body_len, data, *n);
     job->request.body_len += *n;
+    job->body[job->request.body_len] = '\0';
     *n = 0;
 
     return MHD_YES;

@@ -60,7 +60,7 @@ typedef void (*http_handler_pt)(http_request_t *r, worker_t *w);
 struct http_request_s {
     const char      *method;
     const char      *path;
-    const u_char    *body;
+    const u_char    *body;           /* NUL-terminated */
     size_t           body_len;
     char             id[24];         /* the variable segment of the path */
     const char      *route;          /* of routes.c; NULL: none */

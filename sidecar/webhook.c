@@ -1,6 +1,5 @@
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -126,11 +125,6 @@ webhook_verify(http_request_t *r, worker_t *w, char *id, int64_t *timestamp)
         return -1;
     }
 
-    if (rc == SVIX_NO_MEMORY) {
-        http_fail(r, VERDICT_RETRY, NULL);
-        return -1;
-    }
-
     if (rc != SVIX_OK) {
         http_note(r, " reason=%s", log_value(svix_strerror(rc)));
         http_fail(r, VERDICT_UNAUTHORIZED, "Invalid webhook signature");
@@ -191,22 +185,9 @@ static int
 webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     const char *id, int64_t timestamp)
 {
-    char         ms[24], grace[24], *payload;
-    db_rc_e      rc;
+    char         ms[24], grace[24];
     PGresult    *res;
     const char  *params[9];
-
-    payload = strndup((const char *) r->body, r->body_len);
-    if (payload == NULL) {
-        return -1;
-    }
-
-    /* the database does not read either what only Clerk does */
-
-    if (ev->mended) {
-        clerk_mend((u_char *) payload, strlen(payload));
-        http_note(r, " body=mended");
-    }
 
     snprintf(ms, sizeof(ms), "%lld",
              (long long) (ev->event_ms ? ev->event_ms : timestamp * 1000));
@@ -219,14 +200,12 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
     params[4] = ev->email;
     params[5] = ev->email_verified ? "true" : "false";
     params[6] = ev->display_name;
-    params[7] = payload;
+    params[7] = (const char *) r->body;
     params[8] = (w->cf->user_files_grace < 0) ? NULL : grace;
 
-    rc = db_query(w->db, "receive_event", webhook_sql, 9, params, &res);
-
-    free(payload);
-
-    if (rc != DB_OK) {
+    if (db_query(w->db, "receive_event", webhook_sql, 9, params, &res)
+        != DB_OK)
+    {
         return -1;
     }
 

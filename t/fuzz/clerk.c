@@ -55,7 +55,7 @@ static void
 check_event(const clerk_event_t *ev)
 {
     if (ev->event_ms < 0 || ev->event_ms >= 9007199254740992
-        || ev->email_verified > 1 || ev->mended > 1
+        || ev->email_verified > 1
         || ev->type[0] == '\0')
     {
         abort();

@@ -1,0 +1,206 @@
+DROP FUNCTION IF EXISTS edge_apply_clerk_event(
+    text, text, text, bigint, text, boolean, text, text);
+
+CREATE OR REPLACE FUNCTION edge_lock_clerk_id(p_clerk_id text)
+RETURNS void
+LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('edge:clerk:' || p_clerk_id,
+                                                  0));
+$$;
+
+
+CREATE OR REPLACE FUNCTION edge_lock_email(p_email text)
+RETURNS void
+LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('edge:email:'
+                                                  || lower(p_email), 0));
+$$;
+
+
+CREATE OR REPLACE FUNCTION edge_note_address(
+    p_clerk_id text, p_email text, p_email_verified boolean)
+RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO edge_identity AS i (clerk_user_id, email_verified)
+    SELECT p_clerk_id, p_email_verified WHERE p_email IS NOT NULL
+    ON CONFLICT (clerk_user_id) DO UPDATE
+    SET email_verified = EXCLUDED.email_verified
+    WHERE i.email_verified IS DISTINCT FROM EXCLUDED.email_verified;
+$$;
+
+
+CREATE OR REPLACE FUNCTION edge_apply_clerk_event(
+    p_svix_id text, p_event_type text, p_clerk_id text, p_event_ms bigint,
+    p_email text, p_email_verified boolean, p_display_name text,
+    p_payload json,
+    OUT outcome text, OUT user_id integer, OUT detail text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_rank      smallint;
+    v_identity  edge_identity;
+    v_put       record;
+    v_try       integer := 0;
+BEGIN
+    p_clerk_id := nullif(p_clerk_id, '');
+    p_email := nullif(p_email, '');
+    p_display_name := nullif(p_display_name, '');
+
+    v_rank := CASE p_event_type
+              WHEN 'user.created' THEN 1
+              WHEN 'user.updated' THEN 2
+              WHEN 'user.deleted' THEN 3 END;
+
+    IF v_rank IS NULL OR p_clerk_id IS NULL THEN
+        INSERT INTO edge_inbox (svix_id, event_type, subject, event_ms, outcome)
+        VALUES (p_svix_id, p_event_type, p_clerk_id, p_event_ms, 'ignored')
+        ON CONFLICT DO NOTHING;
+
+        outcome := CASE WHEN FOUND THEN 'ignored' ELSE 'duplicate' END;
+        RETURN;
+    END IF;
+
+    PERFORM edge_lock_clerk_id(p_clerk_id);
+
+    PERFORM 1 FROM edge_inbox WHERE svix_id = p_svix_id;
+
+    IF FOUND THEN
+        outcome := 'duplicate';
+        RETURN;
+    END IF;
+
+    SELECT * INTO v_identity
+    FROM edge_identity i WHERE i.clerk_user_id = p_clerk_id;
+
+    IF v_identity.deleted_at IS NOT NULL THEN
+        outcome := 'tombstoned';
+
+    ELSIF v_rank = 3 THEN
+        outcome := 'applied';
+        detail := 'deleted';
+
+        UPDATE users u SET clerk_user_id = NULL, updated_at = now()
+        WHERE u.clerk_user_id = p_clerk_id
+        RETURNING u.id INTO user_id;
+
+        INSERT INTO edge_identity AS i
+            (clerk_user_id, user_id, last_ms, last_rank, deleted_at)
+        VALUES (p_clerk_id, user_id, p_event_ms, v_rank, now())
+        ON CONFLICT (clerk_user_id) DO UPDATE
+        SET user_id = coalesce(EXCLUDED.user_id, i.user_id),
+            last_ms = greatest(i.last_ms, EXCLUDED.last_ms),
+            last_rank = EXCLUDED.last_rank,
+            conflict_at = NULL,
+            deleted_at = EXCLUDED.deleted_at;
+
+        UPDATE edge_inbox SET payload = NULL
+        WHERE subject = p_clerk_id AND payload IS NOT NULL;
+
+        p_payload := NULL;
+
+    ELSIF (p_event_ms, v_rank) <= (v_identity.last_ms, v_identity.last_rank)
+    THEN
+        outcome := 'stale';
+
+    ELSE
+        -- the application may take the address or the id between our look
+        -- and our write; then look again
+
+        LOOP
+            BEGIN
+                SELECT * INTO v_put
+                FROM edge_put_user(p_clerk_id, p_email,
+                                   coalesce(p_email_verified, false),
+                                   p_display_name);
+                EXIT;
+
+            EXCEPTION WHEN unique_violation THEN
+                v_try := v_try + 1;
+
+                IF v_try = 3 THEN
+                    RAISE;
+                END IF;
+            END;
+        END LOOP;
+
+        user_id := v_put.v_user_id;
+        detail := v_put.detail;
+        outcome := CASE WHEN v_put.is_conflict THEN 'conflict'
+                        ELSE 'applied' END;
+
+        INSERT INTO edge_identity AS i
+            (clerk_user_id, user_id, last_ms, last_rank, conflict_at)
+        VALUES (p_clerk_id, user_id, p_event_ms, v_rank,
+                CASE WHEN v_put.is_conflict THEN now() END)
+        ON CONFLICT (clerk_user_id) DO UPDATE
+        SET user_id = EXCLUDED.user_id,
+            last_ms = EXCLUDED.last_ms,
+            last_rank = EXCLUDED.last_rank,
+            conflict_at = EXCLUDED.conflict_at;
+    END IF;
+
+    INSERT INTO edge_inbox (svix_id, event_type, subject, event_ms, outcome,
+                            detail, payload)
+    VALUES (p_svix_id, p_event_type, p_clerk_id, p_event_ms, outcome, detail,
+            CASE WHEN outcome IN ('applied', 'conflict', 'stale')
+                 THEN p_payload END);
+END
+$$;
+
+
+CREATE OR REPLACE FUNCTION edge_receive_event(
+    p_svix_id text, p_event_type text, p_clerk_id text, p_event_ms bigint,
+    p_email text, p_email_verified boolean, p_display_name text,
+    p_payload text, p_grace_days integer,
+    OUT outcome text, OUT user_id integer, OUT detail text, OUT job_id bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v_payload  json;
+BEGIN
+    BEGIN
+        v_payload := p_payload::json;
+
+    EXCEPTION WHEN data_exception OR statement_too_complex
+              OR program_limit_exceeded THEN
+        v_payload := NULL;
+    END;
+
+    SELECT e.outcome, e.user_id, e.detail INTO outcome, user_id, detail
+    FROM edge_apply_clerk_event(p_svix_id, p_event_type, p_clerk_id,
+                                p_event_ms, p_email, p_email_verified,
+                                p_display_name, v_payload) e;
+
+    IF outcome = 'applied' AND p_event_type = 'user.deleted'
+       AND user_id IS NOT NULL AND p_grace_days IS NOT NULL
+    THEN
+        INSERT INTO edge_jobs AS j (kind, user_id, dedupe_key, run_at, args)
+        VALUES ('delete_user_files', user_id,
+                'delete_user_files:' || p_clerk_id,
+                now() + make_interval(days => p_grace_days),
+                jsonb_build_object('clerk_user_id', p_clerk_id))
+        ON CONFLICT (dedupe_key) DO NOTHING
+        RETURNING j.id INTO job_id;
+    END IF;
+END
+$$;
+
+
+-- a body which is kept may be no JSON to the database: then it goes
+
+CREATE OR REPLACE FUNCTION edge_payload_json(p_payload text)
+RETURNS json
+LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN p_payload::json;
+
+EXCEPTION WHEN data_exception OR statement_too_complex
+          OR program_limit_exceeded THEN
+    RETURN NULL;
+END
+$$;
+
+ALTER TABLE IF EXISTS edge_inbox
+    ALTER COLUMN payload TYPE json USING edge_payload_json(payload::text);
+
+DROP FUNCTION edge_payload_json(text);
