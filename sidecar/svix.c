@@ -1,14 +1,19 @@
 
 #include <string.h>
 
+/*
+ * EVP fetches its algorithm anew for each MAC, which takes longer than hashing
+ * an event does.
+ */
+
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
 
 #include "svix.h"
 
 
-#define SVIX_DIGEST_LEN  32
+#define SVIX_DIGEST_LEN  SHA256_DIGEST_LENGTH
 #define SVIX_BASE64_LEN  runcoach_base64_encoded_max(SVIX_DIGEST_LEN)
 
 
@@ -19,6 +24,8 @@ typedef struct {
 
 static int svix_secret_parse(svix_key_t *key, const u_char *p, size_t n,
     const char **error);
+static void svix_key_prepare(svix_key_t *key, const u_char *secret, size_t n);
+static void svix_key_pad(SHA256_CTX *sha, const u_char *block, u_char pad);
 static int svix_complete(const svix_headers_t *h);
 static int svix_good_id(const runcoach_str_t *id);
 static int svix_parse_timestamp(const runcoach_str_t *s, int64_t *timestamp);
@@ -85,6 +92,7 @@ static int
 svix_secret_parse(svix_key_t *key, const u_char *p, size_t n,
     const char **error)
 {
+    u_char   secret[SVIX_MAX_KEY];
     ssize_t  len;
 
     while (n > 0 && (*p == ' ' || *p == '\t')) {
@@ -111,16 +119,58 @@ svix_secret_parse(svix_key_t *key, const u_char *p, size_t n,
         return -1;
     }
 
-    len = runcoach_base64_decode_any(key->data, p, n);
+    len = runcoach_base64_decode_any(secret, p, n);
 
     if (len <= 0) {
         *error = "webhook secret is not \"whsec_\" and base64";
         return -1;
     }
 
-    key->len = len;
+    svix_key_prepare(key, secret, len);
+
+    OPENSSL_cleanse(secret, sizeof(secret));
 
     return 0;
+}
+
+
+/* RFC 2104: a key longer than a block is hashed first */
+
+static void
+svix_key_prepare(svix_key_t *key, const u_char *secret, size_t n)
+{
+    u_char  block[SHA256_CBLOCK];
+
+    memset(block, 0, sizeof(block));
+
+    if (n > sizeof(block)) {
+        (void) SHA256(secret, n, block);
+
+    } else {
+        memcpy(block, secret, n);
+    }
+
+    svix_key_pad(&key->inner, block, 0x36);
+    svix_key_pad(&key->outer, block, 0x5c);
+
+    OPENSSL_cleanse(block, sizeof(block));
+}
+
+
+static void
+svix_key_pad(SHA256_CTX *sha, const u_char *block, u_char pad)
+{
+    size_t  i;
+    u_char  padded[SHA256_CBLOCK];
+
+    for (i = 0; i < sizeof(padded); i++) {
+        padded[i] = block[i] ^ pad;
+    }
+
+    (void) SHA256_Init(sha);
+    (void) SHA256_Update(sha, padded, sizeof(padded));
+
+    OPENSSL_cleanse(padded, sizeof(padded));
 }
 
 
@@ -160,7 +210,7 @@ svix_verify(const svix_secrets_t *secrets, const svix_headers_t *svix,
 
     for (i = 0; i < secrets->nkeys; i++) {
         if (svix_sign(&secrets->keys[i], h, body, n, &signatures[i]) != 0) {
-            return SVIX_NO_MEMORY;
+            return SVIX_BAD_SIGNATURE;
         }
     }
 
@@ -199,9 +249,6 @@ svix_strerror(svix_rc_e rc)
 
     case SVIX_BAD_SIGNATURE:
         return "no matching signature";
-
-    case SVIX_NO_MEMORY:
-        return "no memory to verify the signature";
     }
 
     return "unknown";
@@ -279,51 +326,32 @@ static int
 svix_sign(const svix_key_t *key, const svix_headers_t *h, const u_char *body,
     size_t n, svix_signature_t *signature)
 {
-    int           rc;
-    size_t        len;
-    u_char        digest[SVIX_DIGEST_LEN];
-    EVP_MAC      *mac;
-    OSSL_PARAM    params[2];
-    EVP_MAC_CTX  *ctx;
+    u_char      digest[SVIX_DIGEST_LEN];
+    SHA256_CTX  sha;
 
-    rc = -1;
-    ctx = NULL;
+    sha = key->inner;
 
-    mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    if (mac == NULL) {
-        goto done;
-    }
-
-    ctx = EVP_MAC_CTX_new(mac);
-    if (ctx == NULL) {
-        goto done;
-    }
-
-    params[0] = OSSL_PARAM_construct_utf8_string("digest", (char *) "SHA256",
-                                                 0);
-    params[1] = OSSL_PARAM_construct_end();
-
-    if (EVP_MAC_init(ctx, key->data, key->len, params) != 1
-        || EVP_MAC_update(ctx, h->id.data, h->id.len) != 1
-        || EVP_MAC_update(ctx, (const u_char *) ".", 1) != 1
-        || EVP_MAC_update(ctx, h->timestamp.data, h->timestamp.len) != 1
-        || EVP_MAC_update(ctx, (const u_char *) ".", 1) != 1
-        || (n > 0 && EVP_MAC_update(ctx, body, n) != 1)
-        || EVP_MAC_final(ctx, digest, &len, SVIX_DIGEST_LEN) != 1)
+    if (!SHA256_Update(&sha, h->id.data, h->id.len)
+        || !SHA256_Update(&sha, ".", 1)
+        || !SHA256_Update(&sha, h->timestamp.data, h->timestamp.len)
+        || !SHA256_Update(&sha, ".", 1)
+        || !SHA256_Update(&sha, body, n)
+        || !SHA256_Final(digest, &sha))
     {
-        goto done;
+        return -1;
     }
 
-    (void) runcoach_base64_encode(signature->data, digest, len);
+    sha = key->outer;
 
-    rc = 0;
+    if (!SHA256_Update(&sha, digest, sizeof(digest))
+        || !SHA256_Final(digest, &sha))
+    {
+        return -1;
+    }
 
-done:
+    (void) runcoach_base64_encode(signature->data, digest, sizeof(digest));
 
-    EVP_MAC_CTX_free(ctx);
-    EVP_MAC_free(mac);
-
-    return rc;
+    return 0;
 }
 
 

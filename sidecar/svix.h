@@ -10,6 +10,8 @@
 
 #include <stdint.h>
 
+#include <openssl/sha.h>
+
 #include "runcoach_base64.h"
 
 
@@ -21,9 +23,11 @@
 #define SVIX_MAX_ENTRIES    16
 
 
+/* the two states of SHA-256 which are all that an HMAC needs of a key */
+
 typedef struct {
-    size_t               len;
-    u_char               data[SVIX_MAX_KEY];
+    SHA256_CTX           inner;
+    SHA256_CTX           outer;
 } svix_key_t;
 
 
@@ -47,8 +51,7 @@ typedef enum {
     SVIX_NO_HEADERS,         /* no family is complete */
     SVIX_BAD_ID,
     SVIX_BAD_TIMESTAMP,      /* not a number, or outside of the tolerance */
-    SVIX_BAD_SIGNATURE,
-    SVIX_NO_MEMORY
+    SVIX_BAD_SIGNATURE
 } svix_rc_e;
 
 

@@ -21,6 +21,12 @@ typedef struct {
 #define SVIX_SECRET   "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 #define OTHER_SECRET  "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
+/* 64 and 65 bytes begin like this */
+
+#define LONG_SECRET                                                           \
+    "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh"                        \
+    "8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+P"
+
 #define GOOD   "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="
 #define WRONG  "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 #define BODY   "{\"email\":\"test@example.com\",\"username\":\"test_user\"}"
@@ -177,16 +183,21 @@ test_secrets(void)
         "whsec_!!!!", "whsec_QUJ", "whsec_QQ=Q", "whsec_ QUJD"
     };
 
-    ok(parse(&secrets, SVIX_SECRET) == 1 && secrets.keys[0].len == 24,
-       "one secret");
+    ok(parse(&secrets, SVIX_SECRET) == 1, "one secret");
     ok(parse(&secrets, SVIX_SECRET "," OTHER_SECRET) == 2, "two secrets");
     ok(parse(&secrets, " " SVIX_SECRET " ,\t" OTHER_SECRET " ") == 2,
        "blanks around secrets");
-    ok(parse(&secrets, "C2FVsBQIhrscChlQIMV+b5sSYspob7oD") == 1
-       && secrets.keys[0].len == 24,
-       "without the prefix");
-    ok(parse(&secrets, "whsec_QUI") == 1 && secrets.keys[0].len == 2,
-       "without padding");
+    ok(verify("C2FVsBQIhrscChlQIMV+b5sSYspob7oD", ID, "1649367553", GOOD, TIME)
+       == SVIX_OK, "without the prefix");
+    ok(verify("whsec_QUI", ID, "1649367553",
+              "v1,UxWWaQZV5jXDM8oM9jUGmbVatNpLKI+3JJc0XTiUvtc=", TIME)
+       == SVIX_OK, "without padding");
+    ok(verify(LONG_SECRET "w==", ID, "1649367553",
+              "v1,S6UzySj0sKQLyd3r1c4WLiB8Gf8WvBjjreDSgbALx+w=", TIME)
+       == SVIX_OK, "a key as long as a block");
+    ok(verify(LONG_SECRET "0A=", ID, "1649367553",
+              "v1,/0gNYzjKVEAmPPM+c3sO11gLaTegnpihA+8U/HzHLhU=", TIME)
+       == SVIX_OK, "a longer one");
 
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         ok(parse(&secrets, bad[i]) == -1 && secrets.nkeys == 0,
