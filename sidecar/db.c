@@ -1,6 +1,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,7 +12,17 @@
 #include "metrics.h"
 
 
-#define DB_TRIES  3
+#define DB_TRIES       3
+
+/* more than there are in a program; what is beyond is not prepared */
+
+#define DB_STATEMENTS  32
+
+
+typedef struct {
+    uint64_t     hash;
+    unsigned     prepared;
+} db_statement_t;
 
 
 struct db_s {
@@ -18,13 +30,19 @@ struct db_s {
     unsigned     timeout;
     unsigned     used:1;        /* the connection has answered before */
     unsigned     inside:1;      /* a transaction block: no other connection */
+    unsigned     plain:1;       /* a pooler loses prepared statements */
     PGconn      *conn;
+
+    /* what this connection has seen */
+    unsigned         nstatements;
+    db_statement_t   statements[DB_STATEMENTS];
 };
 
 
 typedef enum {
     DB_CLASS_LOST,              /* the connection is gone */
     DB_CLASS_AGAIN,             /* the same statement may succeed now */
+    DB_CLASS_UNPREPARED,        /* it was another connection of a pooler */
     DB_CLASS_LATER,
     DB_CLASS_BUG
 } db_class_e;
@@ -33,6 +51,9 @@ typedef enum {
 static db_rc_e db_connect(db_t *db, const char *what);
 static void db_disconnect(db_t *db);
 static void db_notice(void *data, const PGresult *result);
+static PGresult *db_execute(db_t *db, const char *sql, unsigned n,
+    const char *const *params, int *timedout);
+static db_statement_t *db_statement(db_t *db, const char *sql);
 static PGresult *db_wait(db_t *db, unsigned deadline, int *timedout);
 static int db_poll(int fd, short events, long long until);
 static void db_report(const db_t *db, const char *what, const PGresult *res,
@@ -89,14 +110,8 @@ db_query(db_t *db, const char *what, const char *sql, unsigned n,
 
         fresh = !db->used || db->inside;
         timedout = 0;
-        res = NULL;
 
-        if (PQsendQueryParams(db->conn, sql, n, NULL, params, NULL, NULL, 0)
-            == 1)
-        {
-            res = db_wait(db, db->timeout, &timedout);
-        }
-
+        res = db_execute(db, sql, n, params, &timedout);
         status = PQresultStatus(res);
 
         if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
@@ -121,6 +136,13 @@ db_query(db_t *db, const char *what, const char *sql, unsigned n,
 
         if (class == DB_CLASS_AGAIN && tries < DB_TRIES && !db->inside) {
             PQclear(res);
+            continue;
+        }
+
+        if (class == DB_CLASS_UNPREPARED && !db->plain) {
+            PQclear(res);
+            db->plain = 1;
+            log_info("database pooler keeps no prepared statements");
             continue;
         }
 
@@ -265,6 +287,7 @@ db_disconnect(db_t *db)
     db->conn = NULL;
     db->used = 0;
     db->inside = 0;
+    db->nstatements = 0;
 }
 
 
@@ -273,6 +296,90 @@ db_notice(void *data, const PGresult *result)
 {
     (void) data;
     (void) result;
+}
+
+
+/*
+ * A statement that comes again is prepared, so that the server does not parse
+ * and plan it each time.  Such a pooler as gives each transaction to another
+ * connection, and knows nothing of that, refuses it before it is executed.
+ */
+
+static PGresult *
+db_execute(db_t *db, const char *sql, unsigned n, const char *const *params,
+    int *timedout)
+{
+    int              sent;
+    char             name[32];
+    PGresult        *res;
+    db_statement_t  *statement;
+
+    statement = db_statement(db, sql);
+
+    if (statement == NULL) {
+        sent = PQsendQueryParams(db->conn, sql, n, NULL, params, NULL, NULL,
+                                 0);
+
+        return sent ? db_wait(db, db->timeout, timedout) : NULL;
+    }
+
+    /* by what it is, as connections behind a pooler are used by others too */
+
+    snprintf(name, sizeof(name), "edge_%016llx",
+             (unsigned long long) statement->hash);
+
+    if (!statement->prepared) {
+        sent = PQsendPrepare(db->conn, name, sql, 0, NULL);
+        res = sent ? db_wait(db, db->timeout, timedout) : NULL;
+
+        if (PQresultStatus(res) != PGRES_COMMAND_OK) {
+            return res;
+        }
+
+        PQclear(res);
+        statement->prepared = 1;
+    }
+
+    sent = PQsendQueryPrepared(db->conn, name, n, params, NULL, NULL, 0);
+
+    return sent ? db_wait(db, db->timeout, timedout) : NULL;
+}
+
+
+/* NULL if it should not be prepared, as if it comes for the first time */
+
+static db_statement_t *
+db_statement(db_t *db, const char *sql)
+{
+    unsigned      i;
+    uint64_t      hash;
+    const char   *p;
+
+    if (db->plain || db->inside) {
+        return NULL;
+    }
+
+    /* FNV-1a */
+
+    hash = 14695981039346656037U;
+
+    for (p = sql; *p != '\0'; p++) {
+        hash = (hash ^ (unsigned char) *p) * 1099511628211U;
+    }
+
+    for (i = 0; i < db->nstatements; i++) {
+        if (db->statements[i].hash == hash) {
+            return &db->statements[i];
+        }
+    }
+
+    if (i < DB_STATEMENTS) {
+        db->statements[i].hash = hash;
+        db->statements[i].prepared = 0;
+        db->nstatements++;
+    }
+
+    return NULL;
 }
 
 
@@ -412,7 +519,11 @@ db_classify(const char *sqlstate)
 {
     size_t              i;
     static const char  *again[] = { "40001", "40P01", "55P03" };
-    static const char  *lost[] = { "08", "57P" };
+    static const char  *unprepared[] = { "26000", "42P05" };
+
+    /* 0A000 is of a plan: a migration has changed what a function returns */
+
+    static const char  *lost[] = { "08", "57P", "0A000" };
     static const char  *later[] = { "53", "57", "58", "XX", "25006" };
 
     if (strcmp(sqlstate, "-") == 0) {
@@ -422,6 +533,12 @@ db_classify(const char *sqlstate)
     for (i = 0; i < sizeof(again) / sizeof(again[0]); i++) {
         if (strcmp(sqlstate, again[i]) == 0) {
             return DB_CLASS_AGAIN;
+        }
+    }
+
+    for (i = 0; i < sizeof(unprepared) / sizeof(unprepared[0]); i++) {
+        if (strcmp(sqlstate, unprepared[i]) == 0) {
+            return DB_CLASS_UNPREPARED;
         }
     }
 
