@@ -173,6 +173,8 @@ $$;
 
 -- One delivery, with all that must happen in the transaction which records it.
 -- p_grace_days: when the files of a deleted person are removed; NULL is never.
+-- Deliveries may be committed together, and one that has to wait must not keep
+-- the others: it is tried again alone.
 --
 -- outcome is that of edge_apply_clerk_event(); job_id removes the files
 
@@ -181,7 +183,8 @@ CREATE OR REPLACE FUNCTION edge_receive_event(
     p_email text, p_email_verified boolean, p_display_name text,
     p_payload text, p_grace_days integer,
     OUT outcome text, OUT user_id integer, OUT detail text, OUT job_id bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET lock_timeout = '2s' AS $$
 #variable_conflict use_column
 DECLARE
     v_event  record;

@@ -17,6 +17,7 @@
 /* more than there are in a program; what is beyond is not prepared */
 
 #define DB_STATEMENTS  32
+#define DB_NAME        32
 
 
 typedef struct {
@@ -53,8 +54,14 @@ static void db_disconnect(db_t *db);
 static void db_notice(void *data, const PGresult *result);
 static PGresult *db_execute(db_t *db, const char *sql, unsigned n,
     const char *const *params, int *timedout);
+static int db_pipeline(db_t *db, const char *sql, unsigned n,
+    db_call_t *calls, unsigned ncalls);
+static int db_send_all(db_t *db, const db_statement_t *statement,
+    const char *sql, unsigned n, const db_call_t *calls, unsigned ncalls);
+static void db_clear_all(db_call_t *calls, unsigned ncalls);
 static db_statement_t *db_statement(db_t *db, const char *sql);
-static PGresult *db_wait(db_t *db, unsigned deadline, int *timedout);
+static void db_name(char *name, const db_statement_t *statement);
+static PGresult *db_wait(db_t *db, long long until, int *timedout);
 static int db_poll(int fd, short events, long long until);
 static void db_report(const db_t *db, const char *what, const PGresult *res,
     db_class_e class, int timedout);
@@ -161,6 +168,46 @@ db_query(db_t *db, const char *what, const char *sql, unsigned n,
 }
 
 
+/*
+ * Together first; if that fails one by one, with all that db_query() knows
+ * about trying again, so that the one which has failed is alone in it.  What
+ * was done and only not heard of is done twice, as there.
+ */
+
+void
+db_query_each(db_t *db, const char *what, const char *sql, unsigned n,
+    db_call_t *calls, unsigned ncalls)
+{
+    unsigned  i;
+
+    for (i = 0; i < ncalls; i++) {
+        calls[i].result = NULL;
+    }
+
+    if (ncalls > 1 && db_pipeline(db, sql, n, calls, ncalls) != 0) {
+        log_warn("database failed statement=%s sqlstate=- reason=timeout",
+                 what);
+        return;
+    }
+
+    for (i = 0; i < ncalls; i++) {
+
+        if (calls[i].result != NULL) {
+            continue;
+        }
+
+        /* a server that is away is not waited for by each of them */
+
+        if (db_query(db, what, sql, n, calls[i].params, &calls[i].result)
+            == DB_RETRY
+            && (i + 1 == ncalls || db_connect(db, what) != DB_OK))
+        {
+            return;
+        }
+    }
+}
+
+
 db_rc_e
 db_script(db_t *db, const char *what, const char *sql, unsigned deadline)
 {
@@ -177,7 +224,7 @@ db_script(db_t *db, const char *what, const char *sql, unsigned deadline)
     res = NULL;
 
     if (PQsendQuery(db->conn, sql) == 1) {
-        res = db_wait(db, deadline, &timedout);
+        res = db_wait(db, db_now() + deadline * 1000LL, &timedout);
     }
 
     status = PQresultStatus(res);
@@ -310,27 +357,26 @@ db_execute(db_t *db, const char *sql, unsigned n, const char *const *params,
     int *timedout)
 {
     int              sent;
-    char             name[32];
+    char             name[DB_NAME];
     PGresult        *res;
+    long long        until;
     db_statement_t  *statement;
 
+    until = db_now() + db->timeout * 1000LL;
     statement = db_statement(db, sql);
 
     if (statement == NULL) {
         sent = PQsendQueryParams(db->conn, sql, n, NULL, params, NULL, NULL,
                                  0);
 
-        return sent ? db_wait(db, db->timeout, timedout) : NULL;
+        return sent ? db_wait(db, until, timedout) : NULL;
     }
 
-    /* by what it is, as connections behind a pooler are used by others too */
-
-    snprintf(name, sizeof(name), "edge_%016llx",
-             (unsigned long long) statement->hash);
+    db_name(name, statement);
 
     if (!statement->prepared) {
         sent = PQsendPrepare(db->conn, name, sql, 0, NULL);
-        res = sent ? db_wait(db, db->timeout, timedout) : NULL;
+        res = sent ? db_wait(db, until, timedout) : NULL;
 
         if (PQresultStatus(res) != PGRES_COMMAND_OK) {
             return res;
@@ -342,7 +388,122 @@ db_execute(db_t *db, const char *sql, unsigned n, const char *const *params,
 
     sent = PQsendQueryPrepared(db->conn, name, n, params, NULL, NULL, 0);
 
-    return sent ? db_wait(db, db->timeout, timedout) : NULL;
+    return sent ? db_wait(db, until, timedout) : NULL;
+}
+
+
+/*
+ * What is sent before one Sync is one transaction, which commits at the Sync:
+ * until the answer to that is here no result counts.  -1: the deadline has
+ * passed.
+ */
+
+static int
+db_pipeline(db_t *db, const char *sql, unsigned n, db_call_t *calls,
+    unsigned ncalls)
+{
+    int              timedout, done;
+    unsigned         i;
+    PGresult        *res;
+    long long        until;
+    db_statement_t  *statement;
+
+    if (PQstatus(db->conn) != CONNECTION_OK || !db->used || db->inside) {
+        return 0;
+    }
+
+    statement = db_statement(db, sql);
+
+    /* to prepare it would be a call of another kind */
+
+    if (!db->plain && (statement == NULL || !statement->prepared)) {
+        return 0;
+    }
+
+    timedout = 0;
+    until = db_now() + db->timeout * 1000LL;
+
+    if (PQenterPipelineMode(db->conn) != 1
+        || db_send_all(db, statement, sql, n, calls, ncalls) != 0)
+    {
+        goto failed;
+    }
+
+    for (i = 0; i < ncalls; i++) {
+        calls[i].result = db_wait(db, until, &timedout);
+
+        if (PQstatus(db->conn) != CONNECTION_OK) {
+            goto failed;
+        }
+    }
+
+    res = db_wait(db, until, &timedout);
+    done = (PQresultStatus(res) == PGRES_PIPELINE_SYNC);
+    PQclear(res);
+
+    if (PQexitPipelineMode(db->conn) != 1) {
+        goto failed;
+    }
+
+    /* if one has failed, all have */
+
+    for (i = 0; i < ncalls; i++) {
+        done &= (PQresultStatus(calls[i].result) == PGRES_TUPLES_OK);
+    }
+
+    if (!done) {
+        db_clear_all(calls, ncalls);
+    }
+
+    return 0;
+
+failed:
+
+    db_clear_all(calls, ncalls);
+    db_disconnect(db);
+
+    return timedout ? -1 : 0;
+}
+
+
+static int
+db_send_all(db_t *db, const db_statement_t *statement, const char *sql,
+    unsigned n, const db_call_t *calls, unsigned ncalls)
+{
+    int       sent;
+    char      name[DB_NAME];
+    unsigned  i;
+
+    if (statement != NULL) {
+        db_name(name, statement);
+    }
+
+    for (i = 0; i < ncalls; i++) {
+
+        sent = (statement != NULL)
+               ? PQsendQueryPrepared(db->conn, name, n, calls[i].params, NULL,
+                                     NULL, 0)
+               : PQsendQueryParams(db->conn, sql, n, NULL, calls[i].params,
+                                   NULL, NULL, 0);
+
+        if (sent != 1) {
+            return -1;
+        }
+    }
+
+    return (PQpipelineSync(db->conn) == 1) ? 0 : -1;
+}
+
+
+static void
+db_clear_all(db_call_t *calls, unsigned ncalls)
+{
+    unsigned  i;
+
+    for (i = 0; i < ncalls; i++) {
+        PQclear(calls[i].result);
+        calls[i].result = NULL;
+    }
 }
 
 
@@ -383,6 +544,16 @@ db_statement(db_t *db, const char *sql)
 }
 
 
+/* by what it is: behind a pooler others use the same connections */
+
+static void
+db_name(char *name, const db_statement_t *statement)
+{
+    snprintf(name, DB_NAME, "edge_%016llx",
+             (unsigned long long) statement->hash);
+}
+
+
 /*
  * The last result of what was sent, or the first that failed; NULL if the
  * connection broke or the deadline passed.  The deadline is kept here and not
@@ -390,15 +561,13 @@ db_statement(db_t *db, const char *sql)
  */
 
 static PGresult *
-db_wait(db_t *db, unsigned deadline, int *timedout)
+db_wait(db_t *db, long long until, int *timedout)
 {
     int              rc, flushed;
     PGresult        *res, *last;
-    long long        until;
     ExecStatusType   status;
 
     last = NULL;
-    until = db_now() + deadline * 1000LL;
 
     for ( ;; ) {
 

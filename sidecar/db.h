@@ -51,6 +51,24 @@ db_rc_e db_query(db_t *db, const char *what, const char *sql, unsigned n,
     __attribute__((warn_unused_result));
 
 
+typedef struct {
+    const char  *params[DB_MAX_PARAMS];
+    PGresult    *result;
+} db_call_t;
+
+
+/*
+ * Runs one statement for each of several calls, in this order, as db_query()
+ * of each of them would: what fails does not touch the others, and the result
+ * of a call is NULL if it failed.  But if none fails there is one round trip
+ * and one transaction for all: locks are kept until its end, so calls must
+ * come in an order that does not deadlock.
+ */
+
+void db_query_each(db_t *db, const char *what, const char *sql, unsigned n,
+    db_call_t *calls, unsigned ncalls);
+
+
 /*
  * A transaction block, for migrations only.  Inside nothing is sent twice,
  * and after anything but DB_OK, from whichever function, the connection is

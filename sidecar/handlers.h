@@ -24,7 +24,9 @@ void upload_delete(http_request_t *r, worker_t *w);
 void upload_stats(http_request_t *r, worker_t *w);
 void upload_health(http_request_t *r, worker_t *w);
 
-/* webhook.c */
+/* webhook.c; the first of up to so many */
+
+#define WEBHOOK_TOGETHER  16
 
 void webhook_clerk(http_request_t *r, worker_t *w);
 void webhook_health(http_request_t *r, worker_t *w);

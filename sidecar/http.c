@@ -51,9 +51,10 @@ struct http_job_s {
     http_request_t          request;     /* first: handlers see this part */
     http_t                 *http;
     struct MHD_Connection  *connection;
-    http_job_t             *next;
+    http_job_t             *next;        /* in the queue, or of one worker */
     http_state_e            state;
     http_handler_pt         handler;
+    unsigned                together;
     u_char                 *body;
     size_t                  size;
     unsigned                status;
@@ -62,6 +63,7 @@ struct http_job_s {
     const char             *allow;
     unsigned                challenge:1;
     unsigned                retry:1;
+    unsigned                late:1;
     struct timespec         start;
     struct timespec         queued;
     size_t                  note_len;
@@ -85,6 +87,8 @@ struct http_s {
     http_job_t            **last;
     unsigned                waiting;
     unsigned                active;
+    unsigned                sleeping;    /* workers that wait for wakeup */
+    unsigned                waking:1;    /* one of them is about to look */
     unsigned                stopping:1;
 
     unsigned                nthreads;
@@ -99,6 +103,8 @@ static int http_stale(const struct sockaddr_un *sun);
 static void *http_worker(void *data);
 static int http_worker_init(worker_t *w, const config_t *cf);
 static void http_worker_free(worker_t *w);
+static http_job_t *http_take(http_t *http);
+static void http_wake(http_t *http);
 static void http_run(http_job_t *job, worker_t *w);
 static long http_elapsed(const struct timespec *since);
 static long http_us(const struct timespec *since);
@@ -377,6 +383,13 @@ http_allow(http_request_t *r, const char *methods)
 }
 
 
+http_request_t *
+http_next(const http_request_t *r)
+{
+    return (http_request_t *) ((const http_job_t *) r)->next;
+}
+
+
 void
 http_note(http_request_t *r, const char *fmt, ...)
 {
@@ -617,20 +630,18 @@ http_worker(void *data)
     for ( ;; ) {
 
         while (http->first == NULL && !http->stopping) {
+            http->sleeping++;
             pthread_cond_wait(&http->wakeup, &http->lock);
+            http->sleeping--;
+            http->waking = 0;
         }
 
-        job = http->first;
-        if (job == NULL) {
+        if (http->first == NULL) {
             break;
         }
 
-        http->first = job->next;
-        metrics_queue(--http->waiting);
-
-        if (http->first == NULL) {
-            http->last = &http->first;
-        }
+        job = http_take(http);
+        http_wake(http);
 
         pthread_mutex_unlock(&http->lock);
 
@@ -677,10 +688,65 @@ http_worker_free(worker_t *w)
 }
 
 
+/*
+ * The first of the queue, which is locked and not empty, with those behind it
+ * that its handler takes together.
+ */
+
+static http_job_t *
+http_take(http_t *http)
+{
+    unsigned     n;
+    http_job_t  *job, *last;
+
+    job = http->first;
+    last = job;
+
+    job->late = (http_elapsed(&job->queued) > HTTP_PATIENCE);
+
+    for (n = 1; n < job->together && !job->late; n++) {
+
+        if (last->next == NULL || last->next->handler != job->handler) {
+            break;
+        }
+
+        last = last->next;
+    }
+
+    http->first = last->next;
+    metrics_queue(http->waiting -= n);
+
+    if (http->first == NULL) {
+        http->last = &http->first;
+    }
+
+    last->next = NULL;
+
+    return job;
+}
+
+
+/*
+ * One worker at a time is woken, who wakes the next if there is more to do:
+ * what comes until then can be done together, and by who is awake anyway.
+ */
+
+static void
+http_wake(http_t *http)
+{
+    if (http->first != NULL && http->sleeping > 0 && !http->waking) {
+        http->waking = 1;
+        pthread_cond_signal(&http->wakeup);
+    }
+}
+
+
 static void
 http_run(http_job_t *job, worker_t *w)
 {
-    if (http_elapsed(&job->queued) > HTTP_PATIENCE) {
+    http_job_t  *next;
+
+    if (job->late) {
         metrics_add(METRICS_WAITED);
         http_note(&job->request, " reason=waited");
         http_fail(&job->request, VERDICT_RETRY, NULL);
@@ -689,9 +755,14 @@ http_run(http_job_t *job, worker_t *w)
         job->handler(&job->request, w);
     }
 
-    job->state = HTTP_ANSWERED;
+    /* who is resumed may be gone at once */
 
-    MHD_resume_connection(job->connection);
+    for ( /* void */ ; job != NULL; job = next) {
+        next = job->next;
+        job->state = HTTP_ANSWERED;
+
+        MHD_resume_connection(job->connection);
+    }
 }
 
 
@@ -832,16 +903,15 @@ http_body(http_job_t *job, const char *data, size_t *n)
 static enum MHD_Result
 http_dispatch(http_job_t *job)
 {
-    int        blocks;
     http_t    *http;
     worker_t   w;
 
     http = job->http;
     job->request.body = (job->body == NULL) ? (const u_char *) "" : job->body;
 
-    job->handler = routes_find(&job->request, &blocks);
+    job->handler = routes_find(&job->request, &job->together);
 
-    if (!blocks) {
+    if (job->together == 0) {
         memset(&w, 0, sizeof(worker_t));
         w.cf = http->cf;
 
@@ -871,7 +941,8 @@ http_dispatch(http_job_t *job)
     http->last = &job->next;
     metrics_queue(++http->waiting);
 
-    pthread_cond_signal(&http->wakeup);
+    http_wake(http);
+
     pthread_mutex_unlock(&http->lock);
 
     return MHD_YES;

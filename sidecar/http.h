@@ -109,6 +109,14 @@ void http_invalid(http_request_t *r, const char *where, const char *field,
 void http_allow(http_request_t *r, const char *methods);
 
 
+/*
+ * The next of the requests that a handler is given together, or NULL: each is
+ * to be answered, and the clients of all wait for the handler to return.
+ */
+
+http_request_t *http_next(const http_request_t *r);
+
+
 /* appends "key=value" pairs to the line the request leaves in the log */
 
 void http_note(http_request_t *r, const char *fmt, ...)
@@ -116,12 +124,13 @@ void http_note(http_request_t *r, const char *fmt, ...)
 
 
 /*
- * routes.c: the handler, with r->id filled in; never NULL.  One that does not
- * block is called by the epoll thread with nothing but w->cf, so that "are you
- * alive" is answered while all workers wait for a database.
+ * routes.c: the handler, with r->id filled in; never NULL.  *together is how
+ * many requests it takes at a time.  One that takes 0 does not block: it is
+ * called by the epoll thread with nothing but w->cf, so that "are you alive" is
+ * answered while all workers wait for a database.
  */
 
-http_handler_pt routes_find(http_request_t *r, int *blocks);
+http_handler_pt routes_find(http_request_t *r, unsigned *together);
 
 
 /* now in ISO 8601 with "+00:00", as Python writes it; dst is of 40 bytes */

@@ -8,7 +8,7 @@ typedef struct {
     const char       *method;
     const char       *pattern;       /* "{}" is one segment of any kind */
     http_handler_pt   handler;
-    int               blocks;
+    unsigned          together;
 } route_t;
 
 
@@ -20,7 +20,8 @@ static void routes_bad_method(http_request_t *r, worker_t *w);
 
 static const route_t  routes[] = {
 
-    { "POST",   "/api/v1/webhooks/clerk", webhook_clerk, 1 },
+    { "POST",   "/api/v1/webhooks/clerk", webhook_clerk,
+                WEBHOOK_TOGETHER },
     { "GET",    "/api/v1/webhooks/health", webhook_health, 0 },
 
     { "POST",   "/api/v1/upload/complete", upload_complete, 1 },
@@ -45,7 +46,7 @@ static const route_t  routes[] = {
 
 
 http_handler_pt
-routes_find(http_request_t *r, int *blocks)
+routes_find(http_request_t *r, unsigned *together)
 {
     int             seen;
     const char     *method;
@@ -53,7 +54,7 @@ routes_find(http_request_t *r, int *blocks)
 
     seen = 0;
     r->route = NULL;
-    *blocks = 0;
+    *together = 0;
     method = (strcmp(r->method, "HEAD") == 0) ? "GET" : r->method;
 
     for (route = routes; route->method != NULL; route++) {
@@ -65,7 +66,7 @@ routes_find(http_request_t *r, int *blocks)
         r->route = route->pattern;
 
         if (strcmp(route->method, method) == 0) {
-            *blocks = route->blocks;
+            *together = route->together;
             return route->handler;
         }
 

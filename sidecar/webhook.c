@@ -1,5 +1,6 @@
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -23,11 +24,21 @@
 #define WEBHOOK_TIMEOUT  1000
 
 
+typedef struct {
+    http_request_t  *request;
+    char             id[SVIX_MAX_ID + 1];
+    char             ms[24];
+    clerk_event_t    event;
+} webhook_t;
+
+
+static int webhook_read(webhook_t *wh, http_request_t *r, worker_t *w);
 static int webhook_verify(http_request_t *r, worker_t *w, char *id,
     int64_t *timestamp);
 static void webhook_missing(http_request_t *r, const svix_headers_t *h);
-static int webhook_apply(http_request_t *r, worker_t *w,
-    const clerk_event_t *ev, const char *id, int64_t timestamp);
+static void webhook_apply(webhook_t *list, unsigned n, worker_t *w);
+static int webhook_compare(const void *one, const void *two);
+static void webhook_answer(webhook_t *wh, worker_t *w, PGresult *res);
 static int webhook_revoke(http_request_t *r, worker_t *w,
     const clerk_event_t *ev);
 static runcoach_str_t webhook_header(http_request_t *r, const char *name);
@@ -38,55 +49,28 @@ static const char  webhook_sql[] =
     "$1, $2, $3, $4::bigint, $5, $6::boolean, $7, $8, $9::integer)";
 
 
+/*
+ * Deliveries that wait are taken together, and committed together if none of
+ * them fails.  Each is answered by what became of it.
+ */
+
 void
 webhook_clerk(http_request_t *r, worker_t *w)
 {
-    char            id[SVIX_MAX_ID + 1];
-    int64_t         timestamp;
-    clerk_rc_e      rc;
-    const char     *reason;
-    clerk_event_t   ev;
+    unsigned   n;
+    webhook_t  list[WEBHOOK_TOGETHER];
 
-    if (w->cf->webhook_secret == NULL) {
-        http_fail(r, VERDICT_NOT_CONFIGURED, "Webhooks are not configured");
-        return;
+    n = 0;
+
+    for ( /* void */ ; r != NULL; r = http_next(r)) {
+        if (webhook_read(&list[n], r, w) == 0) {
+            n++;
+        }
     }
 
-    if (webhook_verify(r, w, id, &timestamp) != 0) {
-        return;
+    if (n > 0) {
+        webhook_apply(list, n, w);
     }
-
-    rc = clerk_event_parse(&ev, r->body, r->body_len, &reason);
-
-    switch (rc) {
-
-    case CLERK_OK:
-        break;
-
-    case CLERK_NO_MEMORY:
-        http_fail(r, VERDICT_RETRY, NULL);
-        return;
-
-    default:
-        http_note(r, " reason=%s", log_value(reason));
-        http_fail(r, VERDICT_BAD_REQUEST, "Invalid JSON payload");
-        return;
-    }
-
-    http_note(r, " type=%s clerk=%s", log_value(ev.type),
-              log_value(ev.clerk_id));
-
-    if (webhook_apply(r, w, &ev, id, timestamp) != 0
-        || webhook_revoke(r, w, &ev) != 0)
-    {
-        http_fail(r, VERDICT_RETRY, NULL);
-        return;
-    }
-
-    /* a known event and an unknown type are 200 too: who sent it is done */
-
-    http_answer(r, 200, json_pack("{s: s, s: s}", "status", "ok",
-                                  "event_type", ev.type));
 }
 
 
@@ -99,6 +83,54 @@ webhook_health(http_request_t *r, worker_t *w)
                                   "clerk_webhooks_enabled",
                                   w->cf->webhook_secret != NULL,
                                   "timestamp", http_timestamp(now)));
+}
+
+
+/* -1: it is answered */
+
+static int
+webhook_read(webhook_t *wh, http_request_t *r, worker_t *w)
+{
+    int64_t      timestamp;
+    clerk_rc_e   rc;
+    const char  *reason;
+
+    if (w->cf->webhook_secret == NULL) {
+        http_fail(r, VERDICT_NOT_CONFIGURED, "Webhooks are not configured");
+        return -1;
+    }
+
+    if (webhook_verify(r, w, wh->id, &timestamp) != 0) {
+        return -1;
+    }
+
+    rc = clerk_event_parse(&wh->event, r->body, r->body_len, &reason);
+
+    switch (rc) {
+
+    case CLERK_OK:
+        break;
+
+    case CLERK_NO_MEMORY:
+        http_fail(r, VERDICT_RETRY, NULL);
+        return -1;
+
+    default:
+        http_note(r, " reason=%s", log_value(reason));
+        http_fail(r, VERDICT_BAD_REQUEST, "Invalid JSON payload");
+        return -1;
+    }
+
+    http_note(r, " type=%s clerk=%s", log_value(wh->event.type),
+              log_value(wh->event.clerk_id));
+
+    wh->request = r;
+
+    snprintf(wh->ms, sizeof(wh->ms), "%lld",
+             (long long) (wh->event.event_ms ? wh->event.event_ms
+                                             : timestamp * 1000));
+
+    return 0;
 }
 
 
@@ -181,32 +213,69 @@ webhook_missing(http_request_t *r, const svix_headers_t *h)
 }
 
 
-static int
-webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
-    const char *id, int64_t timestamp)
+static void
+webhook_apply(webhook_t *list, unsigned n, worker_t *w)
 {
-    char         ms[24], grace[24];
-    PGresult    *res;
-    const char  *params[9];
+    char          grace[24];
+    unsigned      i;
+    db_call_t     calls[WEBHOOK_TOGETHER];
+    webhook_t    *wh, *sorted[WEBHOOK_TOGETHER];
+    const char  **params;
 
-    snprintf(ms, sizeof(ms), "%lld",
-             (long long) (ev->event_ms ? ev->event_ms : timestamp * 1000));
     snprintf(grace, sizeof(grace), "%lld", w->cf->user_files_grace);
 
-    params[0] = id;
-    params[1] = ev->type;
-    params[2] = ev->clerk_id;
-    params[3] = ms;
-    params[4] = ev->email;
-    params[5] = ev->email_verified ? "true" : "false";
-    params[6] = ev->display_name;
-    params[7] = (const char *) r->body;
-    params[8] = (w->cf->user_files_grace < 0) ? NULL : grace;
+    for (i = 0; i < n; i++) {
+        sorted[i] = &list[i];
+    }
 
-    if (db_query(w->db, "receive_event", webhook_sql, 9, params, &res)
-        != DB_OK)
-    {
-        return -1;
+    /* people are locked: in one order by everybody */
+
+    qsort(sorted, n, sizeof(webhook_t *), webhook_compare);
+
+    for (i = 0; i < n; i++) {
+        wh = sorted[i];
+        params = calls[i].params;
+
+        params[0] = wh->id;
+        params[1] = wh->event.type;
+        params[2] = wh->event.clerk_id;
+        params[3] = wh->ms;
+        params[4] = wh->event.email;
+        params[5] = wh->event.email_verified ? "true" : "false";
+        params[6] = wh->event.display_name;
+        params[7] = (const char *) wh->request->body;
+        params[8] = (w->cf->user_files_grace < 0) ? NULL : grace;
+    }
+
+    db_query_each(w->db, "receive_event", webhook_sql, 9, calls, n);
+
+    for (i = 0; i < n; i++) {
+        webhook_answer(sorted[i], w, calls[i].result);
+        PQclear(calls[i].result);
+    }
+}
+
+
+static int
+webhook_compare(const void *one, const void *two)
+{
+    const webhook_t *const *a = one;
+    const webhook_t *const *b = two;
+
+    return strcmp((*a)->event.clerk_id, (*b)->event.clerk_id);
+}
+
+
+static void
+webhook_answer(webhook_t *wh, worker_t *w, PGresult *res)
+{
+    http_request_t  *r;
+
+    r = wh->request;
+
+    if (res == NULL) {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
     }
 
     metrics_webhook(db_value(res, 0));
@@ -218,9 +287,15 @@ webhook_apply(http_request_t *r, worker_t *w, const clerk_event_t *ev,
         jobs_wake(w->redis);
     }
 
-    PQclear(res);
+    if (webhook_revoke(r, w, &wh->event) != 0) {
+        http_fail(r, VERDICT_RETRY, NULL);
+        return;
+    }
 
-    return 0;
+    /* a known event and an unknown type are 200 too: who sent it is done */
+
+    http_answer(r, 200, json_pack("{s: s, s: s}", "status", "ok",
+                                  "event_type", wh->event.type));
 }
 
 
