@@ -21,6 +21,11 @@
 #define UPLOAD_SUM_FRESH   60       /* seconds, of the sum of all users */
 #define UPLOAD_TEMPLATE    "users/%s/activities/{object}.fit"
 
+/* an object and what the client says about it; 0 is none */
+
+#define UPLOAD_DIFFERS     1
+#define UPLOAD_FITS        2
+
 
 #define upload_round(x, scale)  ((long long) ((x) * (scale) + 0.5) / (scale))
 
@@ -642,6 +647,12 @@ upload_look(http_request_t *r, worker_t *w, upload_t *u)
             u->key = u->keys[i];
             u->head = head;
         }
+
+        /* the number was made up for one upload, so there is none of before */
+
+        if (rank == UPLOAD_FITS && db_value(u->row, UPLOAD_ACTIVITY) == NULL) {
+            break;
+        }
     }
 
     if (best == 0) {
@@ -664,11 +675,12 @@ static unsigned
 upload_rank(const upload_t *u, const r2_head_t *head)
 {
     if (head->size != u->size) {
-        return 1;
+        return UPLOAD_DIFFERS;
     }
 
     return (u->checksum[0] == '\0' || head->sha256[0] == '\0'
-            || strcmp(u->checksum, head->sha256) == 0) ? 2 : 1;
+            || strcmp(u->checksum, head->sha256) == 0) ? UPLOAD_FITS
+                                                       : UPLOAD_DIFFERS;
 }
 
 
