@@ -220,9 +220,10 @@ soak: asan shim  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzin
 	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
-bench: deps-bench  ## CPU time per request against plain nginx
+bench: deps-bench  ## BENCH_CASES=name: the module against plain nginx, the sidecar
 	@$(MAKE) --no-print-directory all
 	@perl -It/lib t/bench/bench.pl
+	@perl -It/lib t/bench/sidecar.pl
 
 coverage:  ## lines of lib/ and the sidecar which the unit tests reach
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/coverage \

@@ -8,6 +8,7 @@
 #
 #     BENCH_ROUNDS=9 BENCH_SECONDS=1 BENCH_CONNECTIONS=32
 #     BENCH_CASES='token|session'     only those, and what they are compared to
+#                                     (sidecar.pl has some more)
 #     BENCH_QUIET=0.10                cores that others may use meanwhile
 
 use strict;
@@ -134,6 +135,11 @@ my @cases = (
 );
 
 @cases = wanted(@cases);
+
+if (!@cases) {
+    $_->stop_all() for $cold, $t;
+    exit(0);
+}
 
 ###############################################################################
 

@@ -455,7 +455,8 @@ EOF
 }
 
 
-# what was to be reached: [text, value, limit, format]
+# what was to be reached: [text, value, limit, format], with 'least' as the fifth
+# if more is better
 
 sub targets
 {
@@ -464,11 +465,12 @@ sub targets
     print "\n" if @targets;
 
     for my $target (@targets) {
-        my ($text, $value, $limit, $format) = @$target;
+        my ($text, $value, $limit, $format, $bound) = @$target;
+        my $reached = $bound ? $value >= $limit : $value <= $limit;
 
-        printf("%-46s %7s of at most %-7s %s\n", $text,
-               sprintf($format, $value), sprintf($format, $limit),
-               $value <= $limit ? 'reached' : 'MISSED');
+        printf("%-46s %7s of at %s %-7s %s\n", $text,
+               sprintf($format, $value), $bound || 'most',
+               sprintf($format, $limit), $reached ? 'reached' : 'MISSED');
     }
 }
 
