@@ -11,10 +11,13 @@
 #include "metrics.h"
 
 
-/* a sleeping worker takes one; more than these would only wake it in vain */
+/*
+ * A sleeping worker takes one; more than these, which nobody has taken, would
+ * only wake it in vain.
+ */
 
 #define JOBS_LIST     "edge:jobs:wake"
-#define JOBS_TOKENS   "15"
+#define JOBS_TOKENS   32
 
 /* without Redis nobody wakes us: seconds between looks then */
 
@@ -177,17 +180,21 @@ jobs_run(const config_t *cf, int stop)
 void
 jobs_wake(redis_t *redis)
 {
+    long long    n;
     redisReply  *reply;
     const char  *push[] = { "LPUSH", JOBS_LIST, "1" };
-    const char  *trim[] = { "LTRIM", JOBS_LIST, "0", JOBS_TOKENS };
+    const char  *trim[] = { "LTRIM", JOBS_LIST, "0", "7" };
 
     if (redis_command(redis, &reply, 300, -1, 3, push) != REDIS_DONE) {
         return;
     }
 
+    n = reply->integer;
     freeReplyObject(reply);
 
-    if (redis_command(redis, &reply, 300, -1, 4, trim) == REDIS_DONE) {
+    if (n > JOBS_TOKENS
+        && redis_command(redis, &reply, 300, -1, 4, trim) == REDIS_DONE)
+    {
         freeReplyObject(reply);
     }
 }
