@@ -220,7 +220,7 @@ soak: asan shim  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzin
 	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
-bench: deps-bench  ## BENCH_CASES=name: the module against plain nginx, the sidecar
+bench: deps-bench  ## BENCH_CASES=name: CPU time, webhooks, completions
 	@$(MAKE) --no-print-directory all
 	@perl -It/lib t/bench/bench.pl
 	@perl -It/lib t/bench/sidecar.pl

@@ -159,7 +159,7 @@ for my $note (@acknowledged) {
 }
 
 is(scalar(@missing), 0, 'nothing acknowledged is missing')
-    or diag(map { json_encode($_) . "\n" } @missing);
+    or diag(map { json_encode($_) . "\n" . told($_) } @missing);
 
 # nothing is there twice
 
@@ -205,6 +205,22 @@ sub noted
     }
 
     return $lines;
+}
+
+
+# what the sidecar has logged about it, and what is there of it
+
+sub told
+{
+    my ($note) = @_;
+
+    my $id = $note->{id} // $note->{key};
+    my @lines = grep { /\Q$id\E/ }
+                split(/^/, $t->read_file("$t->{dir}/sidecar-serve.out"));
+
+    return @lines, $note->{what} ne 'webhook' ? () : (
+        'user: ', $users{$note->{user}} ? 'there' : 'missing',
+        ', inbox: ', $inbox{$note->{id}} ? 'there' : 'missing', "\n");
 }
 
 

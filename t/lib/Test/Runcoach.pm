@@ -3005,6 +3005,13 @@ sub kill
 
     CORE::kill('STOP', $pid);
 
+    # it stops when it is next scheduled, perhaps after a fork()
+
+    $t->wait_for(sub {
+        return (Test::Runcoach::slurp("/proc/$pid/stat") // '')
+               =~ /^\d+ \(.*\) T/s;
+    });
+
     my @pids = ($pid, $t->children($pid));
 
     CORE::kill('KILL', @pids);
