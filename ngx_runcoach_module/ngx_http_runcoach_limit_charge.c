@@ -42,6 +42,7 @@ struct ngx_http_runcoach_limit_call_s {
     ngx_http_runcoach_limit_main_conf_t  *lmcf;
     ngx_http_runcoach_limit_ctx_t        *ctx;     /* NULL: nobody waits */
     const runcoach_lease_conf_t          *conf;
+    ngx_msec_t                            since;
 
     ngx_uint_t                            n;
     ngx_http_runcoach_limit_item_t        items[NGX_HTTP_RUNCOACH_LIMIT_MAX];
@@ -504,6 +505,7 @@ ngx_http_runcoach_limit_alloc_call(ngx_http_runcoach_limit_main_conf_t *lmcf)
     }
 
     call->lmcf = lmcf;
+    call->since = ngx_current_msec;
     call->eval = 0;
     call->again = 0;
     call->abandoned = 0;
@@ -555,7 +557,7 @@ ngx_http_runcoach_limit_send(ngx_http_runcoach_limit_call_t *call)
     command.data = buf;
     command.len = ngx_http_runcoach_limit_write(call, buf) - buf;
 
-    if (ngx_runcoach_redis_send_written(lmcf->redis, &command,
+    if (ngx_runcoach_redis_send_written(lmcf->redis, &command, call->since,
                                         ngx_http_runcoach_limit_reply, call)
         == NULL)
     {

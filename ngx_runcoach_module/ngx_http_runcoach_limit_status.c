@@ -270,6 +270,7 @@ ngx_http_runcoach_limit_report_send(ngx_http_runcoach_limit_report_t *report)
     command.len = p - command.data;
 
     report->ctx->cmd = ngx_runcoach_redis_send_written(lmcf->redis, &command,
+                                         ngx_current_msec,
                                          ngx_http_runcoach_limit_report_reply,
                                          report);
 

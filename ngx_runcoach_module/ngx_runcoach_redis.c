@@ -165,7 +165,8 @@ static void ngx_runcoach_redis_select_reply(void *data, redisReply *reply);
 
 static ngx_int_t ngx_runcoach_redis_open(ngx_runcoach_redis_t *rd);
 static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_sent(
-    ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd);
+    ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd,
+    ngx_msec_t since);
 static ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_push(
     ngx_runcoach_redis_t *rd, size_t size,
     ngx_runcoach_redis_reply_pt handler, void *data);
@@ -190,6 +191,7 @@ static void ngx_runcoach_redis_examine(ngx_runcoach_redis_t *rd,
 static void ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd,
     const char *reason, u_char *text, size_t len);
 static void ngx_runcoach_redis_arm(ngx_runcoach_redis_t *rd);
+static ngx_msec_t ngx_runcoach_redis_deadline(ngx_runcoach_redis_t *rd);
 static void ngx_runcoach_redis_timer_handler(ngx_event_t *ev);
 static void ngx_runcoach_redis_backoff_handler(ngx_event_t *ev);
 
@@ -421,17 +423,19 @@ ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd, ngx_uint_t argc,
 
     cmd = ngx_runcoach_redis_append(rd, argc, argv, handler, data);
 
-    return ngx_runcoach_redis_sent(rd, cmd);
+    return ngx_runcoach_redis_sent(rd, cmd, ngx_current_msec);
 }
 
 
 ngx_runcoach_redis_cmd_t *
 ngx_runcoach_redis_send_written(ngx_runcoach_redis_t *rd, ngx_str_t *command,
-    ngx_runcoach_redis_reply_pt handler, void *data)
+    ngx_msec_t since, ngx_runcoach_redis_reply_pt handler, void *data)
 {
     ngx_runcoach_redis_cmd_t  *cmd;
 
-    if (ngx_runcoach_redis_open(rd) != NGX_OK) {
+    if (ngx_current_msec - since >= rd->timeout
+        || ngx_runcoach_redis_open(rd) != NGX_OK)
+    {
         ngx_runcoach_redis_add(rd, refused);
         return NULL;
     }
@@ -442,7 +446,7 @@ ngx_runcoach_redis_send_written(ngx_runcoach_redis_t *rd, ngx_str_t *command,
         rd->out.last = ngx_cpymem(rd->out.last, command->data, command->len);
     }
 
-    return ngx_runcoach_redis_sent(rd, cmd);
+    return ngx_runcoach_redis_sent(rd, cmd, since);
 }
 
 
@@ -479,7 +483,8 @@ ngx_runcoach_redis_open(ngx_runcoach_redis_t *rd)
 
 
 static ngx_runcoach_redis_cmd_t *
-ngx_runcoach_redis_sent(ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd)
+ngx_runcoach_redis_sent(ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd,
+    ngx_msec_t since)
 {
     if (cmd == NULL) {
         ngx_runcoach_redis_add(rd, refused);
@@ -488,10 +493,17 @@ ngx_runcoach_redis_sent(ngx_runcoach_redis_t *rd, ngx_runcoach_redis_cmd_t *cmd)
 
     ngx_runcoach_redis_add(rd, calls);
 
-    cmd->deadline = ngx_current_msec + rd->timeout;
+    cmd->deadline = since + rd->timeout;
 
     if (rd->state == NGX_RUNCOACH_REDIS_UP) {
         rd->peer.connection->idle = rd->background;
+
+        if (rd->timer.timer_set
+            && (ngx_msec_int_t) (cmd->deadline - rd->timer.timer.key) < 0)
+        {
+            ngx_del_timer(&rd->timer);
+        }
+
         ngx_runcoach_redis_arm(rd);
     }
 
@@ -1594,9 +1606,7 @@ ngx_runcoach_redis_refuse(ngx_runcoach_redis_t *rd, const char *reason,
 static void
 ngx_runcoach_redis_arm(ngx_runcoach_redis_t *rd)
 {
-    ngx_queue_t               *q;
-    ngx_msec_int_t             left;
-    ngx_runcoach_redis_cmd_t  *cmd;
+    ngx_msec_int_t  left;
 
     if (rd->npending == 0) {
 
@@ -1613,22 +1623,47 @@ ngx_runcoach_redis_arm(ngx_runcoach_redis_t *rd)
         return;
     }
 
+    left = (ngx_msec_int_t) (ngx_runcoach_redis_deadline(rd)
+                             - ngx_current_msec);
+
+    ngx_add_timer(&rd->timer, ngx_max(left, 1));
+}
+
+
+/* of those which wait; one that was sent once more has less time than others */
+
+static ngx_msec_t
+ngx_runcoach_redis_deadline(ngx_runcoach_redis_t *rd)
+{
+    ngx_msec_t                 deadline;
+    ngx_queue_t               *q;
+    ngx_runcoach_redis_cmd_t  *cmd;
+
     q = ngx_queue_head(&rd->pending);
     cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
 
-    left = (ngx_msec_int_t) (cmd->deadline - ngx_current_msec);
+    deadline = cmd->deadline;
 
-    ngx_add_timer(&rd->timer, ngx_max(left, 1));
+    for (q = ngx_queue_next(q);
+         q != ngx_queue_sentinel(&rd->pending);
+         q = ngx_queue_next(q))
+    {
+        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
+
+        if ((ngx_msec_int_t) (cmd->deadline - deadline) < 0) {
+            deadline = cmd->deadline;
+        }
+    }
+
+    return deadline;
 }
 
 
 static void
 ngx_runcoach_redis_timer_handler(ngx_event_t *ev)
 {
-    ngx_queue_t               *q;
-    ngx_msec_t                 deadline;
-    ngx_runcoach_redis_t      *rd;
-    ngx_runcoach_redis_cmd_t  *cmd;
+    ngx_msec_t             deadline;
+    ngx_runcoach_redis_t  *rd;
 
     rd = ev->data;
     deadline = rd->deadline;
@@ -1639,10 +1674,7 @@ ngx_runcoach_redis_timer_handler(ngx_event_t *ev)
             return;
         }
 
-        q = ngx_queue_head(&rd->pending);
-        cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
-
-        deadline = cmd->deadline;
+        deadline = ngx_runcoach_redis_deadline(rd);
     }
 
     if ((ngx_msec_int_t) (deadline - ngx_current_msec) <= 0) {

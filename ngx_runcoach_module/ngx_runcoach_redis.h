@@ -77,7 +77,9 @@ ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send(ngx_runcoach_redis_t *rd,
 /*
  * The same for a command which the caller has written as RESP, argument by
  * argument after their count; an argument takes at most its length and
- * NGX_RUNCOACH_REDIS_ARG bytes, a number NGX_RUNCOACH_REDIS_NUMBER.
+ * NGX_RUNCOACH_REDIS_ARG bytes, a number NGX_RUNCOACH_REDIS_NUMBER.  The time
+ * for the reply runs since then, in ngx_current_msec: a command that is sent
+ * once more has what is left of it, and none is NULL.
  */
 
 #define NGX_RUNCOACH_REDIS_ARG     (sizeof("$" CRLF CRLF) - 1 + NGX_SIZE_T_LEN)
@@ -88,7 +90,7 @@ u_char *ngx_runcoach_redis_write_arg(u_char *p, const u_char *arg, size_t len);
 u_char *ngx_runcoach_redis_write_number(u_char *p, int64_t n);
 
 ngx_runcoach_redis_cmd_t *ngx_runcoach_redis_send_written(
-    ngx_runcoach_redis_t *rd, ngx_str_t *command,
+    ngx_runcoach_redis_t *rd, ngx_str_t *command, ngx_msec_t since,
     ngx_runcoach_redis_reply_pt handler, void *data);
 
 

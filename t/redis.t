@@ -65,7 +65,9 @@ http {
 EOF
 
 $t->set(WORKERS => 1);
-$t->set(TIMEOUT => $ENV{RUNCOACH_VALGRIND} ? '1s' : '100ms');
+my $timeout = $ENV{RUNCOACH_VALGRIND} ? 1 : 0.1;
+
+$t->set(TIMEOUT => $timeout * 1000 . 'ms');
 configure('');
 
 ###############################################################################
@@ -341,6 +343,19 @@ fake('no script', sub {
     return $argv->[0] eq 'EVALSHA' ? "-NOSCRIPT No matching script.\r\n"
                                    : reply(@_);
 }, 'redis');
+
+# both together take longer than an answer may
+
+fake('no script, and late', sub {
+    my ($argv) = @_;
+
+    return reply(@_) if $argv->[0] !~ /^EVAL/;
+
+    sleep(0.7 * $timeout);
+
+    return $argv->[0] eq 'EVALSHA' ? "-NOSCRIPT No matching script.\r\n"
+                                   : reply(@_);
+}, 'local');
 
 fake('never a script', sub {
     my ($argv) = @_;
