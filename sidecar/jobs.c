@@ -423,6 +423,13 @@ jobs_delete_user_files(worker_t *w, const job_t *job, job_result_t *result)
             return JOB_DONE;
         }
 
+        if (strcmp(db_value(res, 0), "password") == 0) {
+            strcpy(result->error, "the person can log in by password: nothing "
+                   "is removed");
+            PQclear(res);
+            return JOB_DONE;
+        }
+
         removed += strtol(db_value(res, 1), NULL, 10);
         more = (strcmp(db_value(res, 2), "t") == 0);
 

@@ -66,6 +66,7 @@ static int reconcile_complete(reconcile_t *rec, const reconcile_row_t *row);
 static void reconcile_orphan(reconcile_t *rec, const listing_object_t *object);
 static int reconcile_name(const char *key, char *user, char *number);
 static void reconcile_missing(reconcile_t *rec);
+static void reconcile_usage(reconcile_t *rec);
 static int reconcile_query(reconcile_t *rec, const char *what, const char *sql,
     unsigned n, const char *const *params);
 static void reconcile_free(reconcile_t *rec);
@@ -102,6 +103,9 @@ static const char  reconcile_check_sql[] =
 
 static const char  reconcile_missing_sql[] =
     "SELECT edge_mark_missing($1::integer, $2)";
+
+static const char  reconcile_usage_sql[] =
+    "SELECT files, bytes FROM edge_recount_usage()";
 
 
 int
@@ -142,6 +146,7 @@ command_reconcile(const config_t *cf, int argc, char **argv)
         && reconcile_list(&rec) == 0)
     {
         reconcile_missing(&rec);
+        reconcile_usage(&rec);
 
         printf("rows=%zu objects=%ld missing=%ld changed=%ld left=%ld"
                " orphans=%ld pending=%ld repaired=%ld\n", rec.nrows,
@@ -635,6 +640,36 @@ reconcile_missing(reconcile_t *rec)
 
 
 /* 0 if the answer is true */
+
+/* what the account holds is summed up by triggers, which a restore goes round */
+
+static void
+reconcile_usage(reconcile_t *rec)
+{
+    PGresult  *res;
+
+    if (!rec->repair) {
+        return;
+    }
+
+    if (db_query(rec->w.db, "recount_usage", reconcile_usage_sql, 0, NULL,
+                 &res)
+        != DB_OK)
+    {
+        rec->failed = 1;
+        return;
+    }
+
+    if (strcmp(db_value(res, 0), "0") != 0
+        || strcmp(db_value(res, 1), "0") != 0)
+    {
+        printf("usage    files=%s bytes=%s were not in the account's sums\n",
+               db_value(res, 0), db_value(res, 1));
+    }
+
+    PQclear(res);
+}
+
 
 static int
 reconcile_query(reconcile_t *rec, const char *what, const char *sql, unsigned n,

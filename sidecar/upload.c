@@ -1,9 +1,7 @@
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "handlers.h"
 #include "jobs.h"
@@ -18,7 +16,6 @@
 #define UPLOAD_MAX_KEY     500      /* what the column holds */
 #define UPLOAD_CANDIDATES  4
 #define UPLOAD_FREE_TIER   10.0
-#define UPLOAD_SUM_FRESH   60       /* seconds, of the sum of all users */
 #define UPLOAD_TEMPLATE    "users/%s/activities/{object}.fit"
 
 /* an object and what the client says about it; 0 is none */
@@ -60,13 +57,6 @@ typedef struct {
 } upload_t;
 
 
-typedef struct {
-    long long     files;
-    double        bytes;
-    time_t        made;             /* 0: never */
-} upload_sum_t;
-
-
 static int upload_body(http_request_t *r, upload_t *u);
 static void upload_hex(char *dst, const u_char *base64, size_t n);
 static int upload_find(http_request_t *r, worker_t *w, upload_t *u);
@@ -78,7 +68,6 @@ static unsigned upload_rank(const upload_t *u, const r2_head_t *head);
 static int upload_check(http_request_t *r, worker_t *w, upload_t *u);
 static void upload_confirm(http_request_t *r, worker_t *w, upload_t *u);
 static int upload_free_tier(json_t *answer, double bytes);
-static int upload_account(worker_t *w, upload_sum_t *sum);
 static int upload_row(http_request_t *r, worker_t *w, const user_t *user,
     const char *id, PGresult **row);
 static int upload_id(http_request_t *r);
@@ -106,15 +95,11 @@ static const char  upload_settle_sql[] =
 
 static const char  upload_stats_sql[] =
     "SELECT p.outcome, p.user_id, count(a.id),"
-    " coalesce(sum(a.fit_file_size), 0)"
-    " FROM edge_person($1, $2::bigint) p LEFT JOIN activities a"
-    " ON a.user_id = p.user_id"
+    " coalesce(sum(a.fit_file_size), 0), t.files, t.bytes"
+    " FROM edge_person($1, $2::bigint) p CROSS JOIN edge_account_usage() t"
+    " LEFT JOIN activities a ON a.user_id = p.user_id"
     " AND coalesce(a.fit_file_key, a.r2_key) IS NOT NULL"
-    " GROUP BY p.outcome, p.user_id";
-
-static const char  upload_account_sql[] =
-    "SELECT count(*), coalesce(sum(fit_file_size::bigint), 0) FROM activities"
-    " WHERE coalesce(fit_file_key, r2_key) IS NOT NULL";
+    " GROUP BY p.outcome, p.user_id, t.files, t.bytes";
 
 static const char  upload_no_activity[] = "Activity not found";
 static const char  upload_no_store[] = "Cloud storage not available";
@@ -308,12 +293,11 @@ done:
 void
 upload_stats(http_request_t *r, worker_t *w)
 {
-    double         bytes;
-    json_t        *answer, *account;
-    user_t         user;
-    PGresult      *res;
-    const char    *params[2];
-    upload_sum_t   sum;
+    double       bytes;
+    json_t      *answer, *account;
+    user_t       user;
+    PGresult    *res;
+    const char  *params[2];
 
     if (user_identify(r, &user) != 0) {
         return;
@@ -341,16 +325,14 @@ upload_stats(http_request_t *r, worker_t *w)
                        "total_size_mb",
                        upload_round(bytes / (1024 * 1024), 100.0));
 
-    /* of somebody else's table, which may be too large to be read in time */
+    /* R2's free tier is one for all users */
 
-    account = (upload_account(w, &sum) == 0)
-              ? json_pack("{s: I}", "total_files", (json_int_t) sum.files)
-              : json_null();
+    account = json_pack("{s: I}", "total_files",
+                        (json_int_t) atoll(db_value(res, 4)));
 
     if (json_object_set_new(answer, "account", account) != 0
         || upload_free_tier(answer, bytes) != 0
-        || (json_is_object(account)
-            && upload_free_tier(account, sum.bytes) != 0))
+        || upload_free_tier(account, strtod(db_value(res, 5), NULL)) != 0)
     {
         json_decref(answer);
         answer = NULL;
@@ -384,59 +366,6 @@ upload_free_tier(json_t *answer, double bytes)
                                  json_real(used))
            | json_object_set_new(answer, "free_tier_remaining_gb",
                                  json_real(left));
-}
-
-
-/*
- * The free tier is one for all users.  Their sum reads every row, so it is made
- * once in a while, by whoever comes first.
- */
-
-static int
-upload_account(worker_t *w, upload_sum_t *sum)
-{
-    int                      fresh;
-    PGresult                *res;
-    struct timespec          now;
-    static upload_sum_t      last;
-    static pthread_mutex_t   lock = PTHREAD_MUTEX_INITIALIZER;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-
-    pthread_mutex_lock(&lock);
-
-    *sum = last;
-    fresh = (last.made != 0 && now.tv_sec - last.made < UPLOAD_SUM_FRESH);
-
-    if (!fresh && last.made != 0) {
-
-        /* the others go on with the old one meanwhile */
-
-        last.made = now.tv_sec;
-    }
-
-    pthread_mutex_unlock(&lock);
-
-    if (fresh) {
-        return 0;
-    }
-
-    if (db_query(w->db, "account", upload_account_sql, 0, NULL, &res) != DB_OK)
-    {
-        return (sum->made != 0) ? 0 : -1;
-    }
-
-    sum->files = atoll(db_value(res, 0));
-    sum->bytes = strtod(db_value(res, 1), NULL);
-    sum->made = now.tv_sec;
-
-    PQclear(res);
-
-    pthread_mutex_lock(&lock);
-    last = *sum;
-    pthread_mutex_unlock(&lock);
-
-    return 0;
 }
 
 

@@ -23,7 +23,7 @@ $t->edge(work => 0, env => {
 my $fit = $t->read_file("$FindBin::Bin/data/activity.fit");
 my %id;
 
-for my $user (qw/ user_go user_stay user_later user_back /) {
+for my $user (qw/ user_go user_stay user_later user_back user_local /) {
     $t->webhook($t->user_event('user.created', $user));
 
     $id{$user} = $t->sql('SELECT id FROM users WHERE clerk_user_id = $1',
@@ -105,6 +105,43 @@ is($t->sql("SELECT count(*) FROM edge_jobs WHERE kind = 'delete_user_files'"),
 is($t->post('/api/v1/upload/complete', token => $t->token(sub => 'user_go'),
             json => { activity_id => 5_000_000_000, file_size => 5 })
    ->status, 401, 'their token is no good');
+
+###############################################################################
+
+# who can log in by the application's own password has not left; an empty one
+# is none
+
+my @local = file('user_local');
+
+for my $hash ('$2b$12$local', '') {
+    $t->sql("UPDATE users SET password_hash = \$2, clerk_user_id = 'user_local'"
+            . ' WHERE id = $1', $id{user_local}, $hash);
+    $t->sql("DELETE FROM edge_identity WHERE clerk_user_id = 'user_local'");
+    $t->sql('DELETE FROM edge_jobs WHERE dedupe_key ='
+            . " 'delete_user_files:user_local'");
+
+    $t->webhook($t->user_event('user.deleted', 'user_local'));
+
+    my $job;
+
+    ok($t->wait_for(sub {
+        $job = $t->sql('SELECT state, last_error FROM edge_jobs WHERE'
+                       . " dedupe_key = 'delete_user_files:user_local'");
+        return $job =~ /^done/;
+    }, 10), "password \"$hash\": the job is done");
+
+    if ($hash ne '') {
+        like($job, qr/password/, 'with a password: the job says why');
+        is(there($local[1]), 1, 'with a password: the object is there');
+        is($t->get('/api/v1/upload/stats',
+                   cookie => $t->session($id{user_local}))
+           ->json->{total_files}, 1, 'with a password: still theirs');
+        next;
+    }
+
+    ok($t->wait_for(sub { return !there($local[1]) }, 10),
+       'without one: the object goes');
+}
 
 ###############################################################################
 

@@ -1,0 +1,1 @@
+-- nothing: the ledger goes with the triggers
