@@ -354,6 +354,11 @@ if [ -n "${LOCAL_STORE:-}" ]; then
     *) fail LOCAL_STORE "$LOCAL_STORE" 'it must be an absolute path' ;;
     esac
 
+    case ${R2_URL_STYLE:-path} in
+    path) ;;
+    *) fail R2_URL_STYLE "$R2_URL_STYLE" 'the local store is one of style path' ;;
+    esac
+
     right='a bucket has 3 to 63 letters, digits, dots and hyphens'
     case $bucket in
     *[!a-z0-9.-]* | [.-]* | *[.-] | *..*)

@@ -984,6 +984,7 @@ ngx_http_runcoach_presign_sign(ngx_http_request_t *r,
     request->scheme = store->scheme;
     request->host = store->host;
     request->base = store->base;
+    request->bucket = 0;
     request->now = ctx->now;
     request->headers = item->headers;
     request->nheaders = item->nheaders;

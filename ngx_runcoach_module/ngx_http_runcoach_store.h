@@ -10,6 +10,7 @@
 
 
 #include "ngx_http_runcoach.h"
+#include "runcoach_endpoint.h"
 #include "runcoach_sigv4.h"
 
 

@@ -110,13 +110,11 @@ static char *ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_runcoach_store_missing(ngx_conf_t *cf, ngx_str_t *name,
     const char *missing, size_t set);
-static char *ngx_http_runcoach_store_account(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *endpoint, ngx_str_t *account, ngx_str_t *jurisdiction);
-static char *ngx_http_runcoach_store_style(ngx_conf_t *cf,
-    ngx_http_runcoach_store_t *store, ngx_str_t *style, ngx_str_t *bucket);
 static char *ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
-    ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *bucket);
-static ngx_int_t ngx_http_runcoach_store_valid_name(ngx_str_t *name);
+    ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *account,
+    ngx_str_t *jurisdiction, ngx_str_t *bucket, ngx_str_t *style);
+static void ngx_http_runcoach_store_string(runcoach_str_t *dst,
+    ngx_str_t *src);
 static char *ngx_http_runcoach_presign_verify(ngx_conf_t *cf,
     ngx_command_t *cmd, void *conf);
 static ngx_int_t ngx_http_runcoach_store_variables(ngx_conf_t *cf);
@@ -1278,16 +1276,16 @@ ngx_http_runcoach_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                                + secret_key.len);
     }
 
-    rv = ngx_http_runcoach_store_account(cf, &store->name, &endpoint, &account,
-                                         &jurisdiction);
-
-    if (rv == NGX_CONF_OK) {
-        rv = ngx_http_runcoach_store_endpoint(cf, store, &endpoint, &bucket);
+    if (token.len > RUNCOACH_SIGV4_MAX_TOKEN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "session_token of runcoach_store \"%V\" is too "
+                           "long, must be of at most %d bytes", &store->name,
+                           RUNCOACH_SIGV4_MAX_TOKEN);
+        return NGX_CONF_ERROR;
     }
 
-    if (rv == NGX_CONF_OK) {
-        rv = ngx_http_runcoach_store_style(cf, store, &style, &bucket);
-    }
+    rv = ngx_http_runcoach_store_endpoint(cf, store, &endpoint, &account,
+                                          &jurisdiction, &bucket, &style);
 
     if (rv != NGX_CONF_OK) {
         return rv;
@@ -1336,239 +1334,94 @@ ngx_http_runcoach_store_missing(ngx_conf_t *cf, ngx_str_t *name,
 }
 
 
-/* an account of R2, in a jurisdiction or not, gives the endpoint */
-
 static char *
-ngx_http_runcoach_store_account(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *endpoint, ngx_str_t *account, ngx_str_t *jurisdiction)
+ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
+    ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *account,
+    ngx_str_t *jurisdiction, ngx_str_t *bucket, ngx_str_t *style)
 {
-    if (jurisdiction->len != 0
-        && !ngx_http_runcoach_names_eq(jurisdiction, "eu")
-        && !ngx_http_runcoach_names_eq(jurisdiction, "fedramp")
-        && !ngx_http_runcoach_names_eq(jurisdiction, "us"))
-    {
+    runcoach_endpoint_t        *e;
+    runcoach_endpoint_conf_t    conf;
+
+    e = ngx_palloc(cf->pool, sizeof(runcoach_endpoint_t));
+    if (e == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_http_runcoach_store_string(&conf.endpoint, endpoint);
+    ngx_http_runcoach_store_string(&conf.account, account);
+    ngx_http_runcoach_store_string(&conf.jurisdiction, jurisdiction);
+    ngx_http_runcoach_store_string(&conf.bucket, bucket);
+    ngx_http_runcoach_store_string(&conf.style, style);
+
+    switch (runcoach_endpoint_parse(e, &conf)) {
+
+    case RUNCOACH_ENDPOINT_OK:
+        break;
+
+    case RUNCOACH_ENDPOINT_BAD_JURISDICTION:
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid jurisdiction \"%V\" in runcoach_store "
                            "\"%V\", must be eu, fedramp or us",
-                           jurisdiction, name);
+                           jurisdiction, &store->name);
         return NGX_CONF_ERROR;
-    }
 
-    if (endpoint->len != 0) {
-        return NGX_CONF_OK;
-    }
-
-    if (ngx_http_runcoach_store_valid_name(account) != NGX_OK) {
+    case RUNCOACH_ENDPOINT_BAD_ACCOUNT:
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid account \"%V\" in runcoach_store \"%V\", "
                            "must be the account's id, like 0123456789abcdef "
-                           "or 0123456789abcdef.eu", account, name);
+                           "or 0123456789abcdef.eu", account, &store->name);
         return NGX_CONF_ERROR;
-    }
 
-    endpoint->data = ngx_pnalloc(cf->pool,
-                                 sizeof("https://..r2.cloudflarestorage.com")
-                                 + account->len + jurisdiction->len);
-    if (endpoint->data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    endpoint->len = ngx_sprintf(endpoint->data,
-                                "https://%V%s%V.r2.cloudflarestorage.com",
-                                account, jurisdiction->len != 0 ? "." : "",
-                                jurisdiction)
-                    - endpoint->data;
-
-    return NGX_CONF_OK;
-}
-
-
-/* path: https://host/bucket/key; virtual: https://bucket.host/key */
-
-static char *
-ngx_http_runcoach_store_style(ngx_conf_t *cf, ngx_http_runcoach_store_t *store,
-    ngx_str_t *style, ngx_str_t *bucket)
-{
-    u_char  *p;
-
-    if (ngx_http_runcoach_names_eq(style, "path")) {
-        return NGX_CONF_OK;
-    }
-
-    if (!ngx_http_runcoach_names_eq(style, "virtual")) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid style \"%V\" in runcoach_store \"%V\", "
-                           "must be path or virtual", style, &store->name);
-        return NGX_CONF_ERROR;
-    }
-
-    /* the certificate of a store is for one label before its name */
-
-    if (ngx_strlchr(bucket->data, bucket->data + bucket->len, '.') != NULL) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "bucket \"%V\" in runcoach_store \"%V\" has a dot, "
-                           "which needs style=path", bucket, &store->name);
-        return NGX_CONF_ERROR;
-    }
-
-    if (store->host.data[0] == '['
-        || ngx_inet_addr((u_char *) store->host.data, store->host.len)
-           != INADDR_NONE)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the endpoint of runcoach_store \"%V\" is an "
-                           "address, which needs style=path", &store->name);
-        return NGX_CONF_ERROR;
-    }
-
-    p = ngx_pnalloc(cf->pool, bucket->len + 1 + store->host.len);
-    if (p == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memcpy(ngx_sprintf(p, "%V.", bucket), store->host.data,
-               store->host.len);
-
-    store->host.data = p;
-    store->host.len += bucket->len + 1;
-    store->base.len -= bucket->len + 1;
-
-    return NGX_CONF_OK;
-}
-
-
-/* https://host[:port][/path]; the default port is not part of what is signed */
-
-static char *
-ngx_http_runcoach_store_endpoint(ngx_conf_t *cf,
-    ngx_http_runcoach_store_t *store, ngx_str_t *endpoint, ngx_str_t *bucket)
-{
-    u_char      *p, *last, *host, *slash;
-    size_t       n;
-    const char  *port;
-
-    p = endpoint->data;
-    last = p + endpoint->len;
-
-    while (last > p && last[-1] == '/') {
-        last--;
-    }
-
-    if (last - p > 8 && ngx_strncasecmp(p, (u_char *) "https://", 8) == 0) {
-        n = 5;
-        port = ":443";
-
-    } else if (last - p > 7 && ngx_strncasecmp(p, (u_char *) "http://", 7) == 0)
-    {
-        n = 4;
-        port = ":80";
-
-    } else {
-        goto invalid;
-    }
-
-    host = p + n + 3;
-
-    for (p = host; p < last; p++) {
-
-        if (*p <= ' ' || *p >= 0x7f || *p == '"' || *p == '\\' || *p == '@'
-            || *p == '?' || *p == '#' || *p == '%')
-        {
-            goto invalid;
-        }
-    }
-
-    slash = ngx_strlchr(host, last, '/');
-
-    if (slash == NULL) {
-        slash = last;
-    }
-
-    store->scheme.data = endpoint->data;
-    store->scheme.len = n;
-
-    store->host.data = host;
-    store->host.len = slash - host;
-
-    n = ngx_strlen(port);
-
-    if (store->host.len > n && ngx_strncmp(slash - n, port, n) == 0) {
-        store->host.len -= n;
-    }
-
-    if (store->host.len == 0) {
-        goto invalid;
-    }
-
-    ngx_strlow(endpoint->data, endpoint->data, slash - endpoint->data);
-
-    if (ngx_http_runcoach_store_valid_name(bucket) != NGX_OK) {
+    case RUNCOACH_ENDPOINT_BAD_BUCKET:
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid bucket \"%V\" in runcoach_store \"%V\", "
                            "must be 3 to 63 of a-z, 0-9, \"-\" and \".\"",
                            bucket, &store->name);
         return NGX_CONF_ERROR;
-    }
 
-    /* some paste the URL of the bucket, which the dashboard shows as well */
+    case RUNCOACH_ENDPOINT_BAD_STYLE:
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid style \"%V\" in runcoach_store \"%V\", "
+                           "must be path or virtual", style, &store->name);
+        return NGX_CONF_ERROR;
 
-    n = last - slash;
+    case RUNCOACH_ENDPOINT_DOTTED:
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "bucket \"%V\" in runcoach_store \"%V\" has a dot, "
+                           "which needs style=path", bucket, &store->name);
+        return NGX_CONF_ERROR;
 
-    if (n > bucket->len && last[-1 - (ssize_t) bucket->len] == '/'
-        && ngx_strncmp(last - bucket->len, bucket->data, bucket->len) == 0)
-    {
-        last -= 1 + bucket->len;
-    }
+    case RUNCOACH_ENDPOINT_ADDRESS:
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the endpoint of runcoach_store \"%V\" is an "
+                           "address, which needs style=path", &store->name);
+        return NGX_CONF_ERROR;
 
-    store->base.len = last - slash + 1 + bucket->len;
-
-    p = ngx_pnalloc(cf->pool, store->base.len);
-    if (p == NULL) {
+    default: /* RUNCOACH_ENDPOINT_BAD_URL */
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid endpoint \"%V\" in runcoach_store \"%V\", "
+                           "must be like "
+                           "https://<account>.r2.cloudflarestorage.com",
+                           endpoint, &store->name);
         return NGX_CONF_ERROR;
     }
 
-    store->base.data = p;
-    ngx_sprintf(p, "%*s/%V", (size_t) (last - slash), slash, bucket);
+    store->scheme.data = (u_char *) e->scheme;
+    store->scheme.len = ngx_strlen(e->scheme);
+    store->host.data = (u_char *) e->host;
+    store->host.len = ngx_strlen(e->host);
+    store->base.data = (u_char *) e->base;
+    store->base.len = ngx_strlen(e->base);
 
     return NGX_CONF_OK;
-
-invalid:
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "invalid endpoint \"%V\" in runcoach_store \"%V\", must "
-                       "be like https://<account>.r2.cloudflarestorage.com",
-                       endpoint, &store->name);
-
-    return NGX_CONF_ERROR;
 }
 
 
-/* of a bucket, or of an account: both become part of a host or of a path */
-
-static ngx_int_t
-ngx_http_runcoach_store_valid_name(ngx_str_t *name)
+static void
+ngx_http_runcoach_store_string(runcoach_str_t *dst, ngx_str_t *src)
 {
-    u_char  *p;
-    size_t   i;
-
-    if (name->len < 3 || name->len > 63 || name->data[0] == '.') {
-        return NGX_ERROR;
-    }
-
-    p = name->data;
-
-    for (i = 0; i < name->len; i++) {
-
-        if ((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= '0' && p[i] <= '9')
-            || p[i] == '-' || p[i] == '.')
-        {
-            continue;
-        }
-
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    dst->data = src->data;
+    dst->len = src->len;
 }
 
 

@@ -51,6 +51,8 @@ static const char *config_set_queue(config_t *cf, const config_var_t *var,
 static int config_listen(config_t *cf, char *error, size_t size);
 static int config_database(config_t *cf, char *error, size_t size);
 static int config_store(config_t *cf, char *error, size_t size);
+static const char *config_endpoint_error(runcoach_endpoint_rc_e rc);
+static runcoach_str_t config_text(const char *s);
 static const char *config_value(const config_var_t *var, config_getenv_pt get,
     const char **name);
 
@@ -167,6 +169,10 @@ static const config_var_t  config_vars[] = {
       config_set_string, offsetof(config_t, store_secret_key), 0, 0,
       "secret key of the store" },
 
+    { "R2_SESSION_TOKEN", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, store_token), 0, 0,
+      "of temporary credentials, part of every signature" },
+
     { "R2_BUCKET_NAME", { NULL, NULL }, "fit-files",
       config_set_string, offsetof(config_t, store_bucket), 0, 0,
       "bucket" },
@@ -174,6 +180,14 @@ static const config_var_t  config_vars[] = {
     { "R2_REGION", { NULL, NULL }, "auto",
       config_set_string, offsetof(config_t, store_region), 0, 0,
       "region in signatures" },
+
+    { "R2_URL_STYLE", { NULL, NULL }, "path",
+      config_set_string, offsetof(config_t, store_style), 0, 0,
+      "path (https://host/bucket/key) or virtual (https://bucket.host/key)" },
+
+    { "R2_JURISDICTION", { NULL, NULL }, NULL,
+      config_set_string, offsetof(config_t, store_jurisdiction), 0, 0,
+      "eu, fedramp or us: that of the account's buckets" },
 
     { "MAX_FILE_SIZE", { NULL, NULL }, "10485760",
       config_set_number, offsetof(config_t, max_file_size), 1, 1073741824,
@@ -543,15 +557,31 @@ config_database(config_t *cf, char *error, size_t size)
 }
 
 
+/* the same rules as for runcoach_store at the edge, and the same code */
+
 static int
 config_store(config_t *cf, char *error, size_t size)
 {
-    const char  *text;
+    const char                *missing, *text;
+    runcoach_endpoint_conf_t   conf;
 
-    if (cf->store_access_key == NULL || cf->store_secret_key == NULL
-        || (cf->store_endpoint == NULL && cf->store_account == NULL))
-    {
-        return 0;
+    missing = (cf->store_endpoint == NULL && cf->store_account == NULL)
+              ? "R2_ACCOUNT_ID or R2_ENDPOINT_URL"
+              : (cf->store_access_key == NULL) ? "R2_ACCESS_KEY"
+              : (cf->store_secret_key == NULL) ? "R2_SECRET_KEY"
+              : NULL;
+
+    if (missing != NULL) {
+
+        if (cf->store_endpoint == NULL && cf->store_account == NULL
+            && cf->store_access_key == NULL && cf->store_secret_key == NULL)
+        {
+            return 0;
+        }
+
+        snprintf(error, size, "%s must be set, as others of the store's are",
+                 missing);
+        return -1;
     }
 
     if (strlen(cf->store_access_key) > RUNCOACH_SIGV4_MAX_NAME
@@ -563,19 +593,74 @@ config_store(config_t *cf, char *error, size_t size)
         return -1;
     }
 
-    text = url_store(&cf->store, cf->store_endpoint, cf->store_account,
-                     cf->store_bucket);
+    if (cf->store_token != NULL
+        && strlen(cf->store_token) > RUNCOACH_SIGV4_MAX_TOKEN)
+    {
+        snprintf(error, size, "R2_SESSION_TOKEN must be of at most %d bytes",
+                 RUNCOACH_SIGV4_MAX_TOKEN);
+        return -1;
+    }
+
+    conf.endpoint = config_text(cf->store_endpoint);
+    conf.account = config_text(cf->store_account);
+    conf.jurisdiction = config_text(cf->store_jurisdiction);
+    conf.bucket = config_text(cf->store_bucket);
+    conf.style = config_text(cf->store_style);
+
+    text = config_endpoint_error(runcoach_endpoint_parse(&cf->store, &conf));
 
     if (text != NULL) {
-        snprintf(error, size, "%s %s",
-                 (strncmp(text, "needs a bucket", 14) == 0) ? "R2_BUCKET_NAME"
-                 : (cf->store_endpoint != NULL) ? "R2_ENDPOINT_URL"
-                                                : "R2_ACCOUNT_ID",
-                 text);
+        snprintf(error, size, "%s", text);
         return -1;
     }
 
     cf->store_enabled = 1;
 
     return 0;
+}
+
+
+static const char *
+config_endpoint_error(runcoach_endpoint_rc_e rc)
+{
+    switch (rc) {
+
+    case RUNCOACH_ENDPOINT_OK:
+        return NULL;
+
+    case RUNCOACH_ENDPOINT_BAD_ACCOUNT:
+        return "R2_ACCOUNT_ID must be the account's id, like 0123456789abcdef";
+
+    case RUNCOACH_ENDPOINT_BAD_JURISDICTION:
+        return "R2_JURISDICTION must be \"eu\", \"fedramp\" or \"us\"";
+
+    case RUNCOACH_ENDPOINT_BAD_BUCKET:
+        return "R2_BUCKET_NAME must be 3 to 63 of a-z, 0-9, \"-\" and \".\"";
+
+    case RUNCOACH_ENDPOINT_BAD_STYLE:
+        return "R2_URL_STYLE must be \"path\" or \"virtual\"";
+
+    case RUNCOACH_ENDPOINT_DOTTED:
+        return "R2_URL_STYLE must be \"path\", for R2_BUCKET_NAME has a dot";
+
+    case RUNCOACH_ENDPOINT_ADDRESS:
+        return "R2_URL_STYLE must be \"path\", for R2_ENDPOINT_URL has an "
+               "address and not a name";
+
+    default: /* RUNCOACH_ENDPOINT_BAD_URL */
+        return "R2_ENDPOINT_URL must be like "
+               "https://account.r2.cloudflarestorage.com";
+    }
+}
+
+
+static runcoach_str_t
+config_text(const char *s)
+{
+    runcoach_str_t  str;
+
+    str.data = (const u_char *) s;
+    str.len = (s == NULL) ? 0 : strlen(s);
+
+    return str;
 }

@@ -9,6 +9,7 @@
 #define _CONFIG_H_INCLUDED_
 
 
+#include "../ngx_runcoach_module/lib/runcoach_endpoint.h"
 #include "../ngx_runcoach_module/lib/runcoach_redis_url.h"
 #include "../ngx_runcoach_module/lib/runcoach_sigv4.h"
 #include "log.h"
@@ -56,10 +57,14 @@ typedef struct {
     const char     *store_account;
     const char     *store_access_key;
     const char     *store_secret_key;
+    const char     *store_token;     /* of temporary credentials; may be NULL */
     const char     *store_bucket;
     const char     *store_region;
+    const char     *store_style;
+    const char     *store_jurisdiction;      /* NULL: none */
     unsigned        store_enabled;
-    url_store_t     store;
+
+    runcoach_endpoint_t  store;
 
     long long       max_file_size;   /* bytes */
     long long       user_files_grace;  /* days; -1: never */

@@ -277,11 +277,13 @@ doctor_store(doctor_t *d)
 static int
 doctor_objects(doctor_t *d, const char *key)
 {
-    int          same;
-    r2_rc_e      rc;
-    r2_head_t    head;
-    const char  *step;
+    int                         same;
+    r2_rc_e                     rc;
+    r2_head_t                   head;
+    const char                 *step;
+    const runcoach_endpoint_t  *store;
 
+    store = &d->w.cf->store;
     memset(&head, 0, sizeof(r2_head_t));
 
     rc = doctor_probe(d, key, &head, &step, &same);
@@ -297,11 +299,15 @@ doctor_objects(doctor_t *d, const char *key)
 
     if (rc != R2_OK) {
         doctor_say(d, DOCTOR_FAILURE, "store",
-                   "%s of a probe object failed%s: see that the bucket exists, "
-                   "that the endpoint is that of its jurisdiction, and that "
-                   "the key may read and write objects", step,
+                   "%s of a probe object at %s://%s%s/ failed%s: see that the "
+                   "bucket exists, that R2_JURISDICTION is its own, that the "
+                   "store knows this R2_URL_STYLE, and that the key%s may read "
+                   "and write objects", step, store->scheme, store->host,
+                   store->base,
                    (rc == R2_NOT_FOUND) ? ", there is no such bucket"
-                                        : ", for the reason above");
+                                        : ", for the reason above",
+                   (d->w.cf->store_token == NULL)
+                   ? "" : " has not expired with its R2_SESSION_TOKEN and");
         return -1;
     }
 
@@ -313,7 +319,8 @@ doctor_objects(doctor_t *d, const char *key)
     }
 
     doctor_say(d, DOCTOR_OK, "store",
-               "PUT, HEAD, GET and DELETE of a probe object%s",
+               "PUT, HEAD, GET and DELETE of a probe object at %s://%s%s/%s",
+               store->scheme, store->host, store->base,
                (head.sha256[0] == '\0')
                ? "; it tells no SHA-256, so the worker checks it" : "");
 

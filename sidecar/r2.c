@@ -74,6 +74,10 @@ r2_create(const config_t *cf)
     r2->credential.secret_key = r2_string(cf->store_secret_key);
     r2->credential.region = r2_string(cf->store_region);
 
+    if (cf->store_token != NULL) {
+        r2->credential.session_token = r2_string(cf->store_token);
+    }
+
     r2->curl = curl_easy_init();
 
     if (r2->curl == NULL) {
@@ -183,8 +187,6 @@ r2_put(r2_t *r2, const char *key, const u_char *data, size_t n, char *sha256)
 }
 
 
-/* a bucket is asked like an object whose key is the bucket's own path */
-
 r2_rc_e
 r2_list(r2_t *r2, const char *token, listing_t *list, u_char **data)
 {
@@ -198,10 +200,6 @@ r2_list(r2_t *r2, const char *token, listing_t *list, u_char **data)
 
     *data = NULL;
 
-    if (strlen(r2->cf->store.base) < 2) {
-        return R2_NOT_FOUND;
-    }
-
     query[0].name = r2_string("list-type");
     query[0].value = r2_string("2");
     query[1].name = r2_string("max-keys");
@@ -214,7 +212,8 @@ r2_list(r2_t *r2, const char *token, listing_t *list, u_char **data)
     request.method = r2_string("GET");
     request.scheme = r2_string(r2->cf->store.scheme);
     request.host = r2_string(r2->cf->store.host);
-    request.key = r2_string(r2->cf->store.base + 1);
+    request.base = r2_string(r2->cf->store.base);
+    request.bucket = 1;
     request.expires = R2_EXPIRES;
     request.query = query;
     request.nquery = (*token == '\0') ? 2 : 3;

@@ -641,7 +641,7 @@ reconcile_missing(reconcile_t *rec)
 
 /* 0 if the answer is true */
 
-/* what the account holds is summed up by triggers, which a restore goes round */
+/* triggers sum up what the account holds, and a restore goes round them */
 
 static void
 reconcile_usage(reconcile_t *rec)

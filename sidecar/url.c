@@ -56,9 +56,6 @@ static const char  url_database_form[] =
 static const char  url_raw_password[] =
     "has a raw \"@\" or \"/\" in its password: percent-encode it, %40 or %2F";
 
-static const char  url_store_form[] =
-    "must be like https://account.r2.cloudflarestorage.com";
-
 
 int
 url_private_host(const char *host, size_t n)
@@ -471,107 +468,6 @@ url_decode(char *dst, size_t size, const char *src, size_t n)
     dst[len] = '\0';
 
     return 0;
-}
-
-
-const char *
-url_store(url_store_t *store, const char *endpoint, const char *account,
-    const char *bucket)
-{
-    size_t       i, len, n;
-    u_char       encoded[3 * 256];
-    url_span_t   host, port;
-    const char  *p, *path;
-
-    len = strlen(bucket);
-
-    if (len == 0 || len > 255 || strspn(bucket, "abcdefghijklmnopqrstuvwxyz"
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") != len)
-    {
-        return "needs a bucket name of letters, digits, \".\", \"-\", \"_\"";
-    }
-
-    if (endpoint == NULL) {
-
-        if (account == NULL || strspn(account, "abcdefghijklmnopqrstuvwxyz"
-            "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") != strlen(account)
-            || strlen(account) > 200)
-        {
-            return "must be letters and digits, as the dashboard shows it";
-        }
-
-        strcpy(store->scheme, "https");
-        snprintf(store->host, sizeof(store->host),
-                 "%s.r2.cloudflarestorage.com", account);
-        snprintf(store->base, sizeof(store->base), "/%s", bucket);
-
-        return NULL;
-    }
-
-    if (strncasecmp(endpoint, "https://", 8) == 0) {
-        strcpy(store->scheme, "https");
-        p = endpoint + 8;
-
-    } else if (strncasecmp(endpoint, "http://", 7) == 0) {
-        strcpy(store->scheme, "http");
-        p = endpoint + 7;
-
-    } else {
-        return url_store_form;
-    }
-
-    if (strpbrk(p, "?#@ ") != NULL) {
-        return url_store_form;
-    }
-
-    n = strcspn(p, "/");
-    path = p + n;
-
-    if (url_hostport(p, n, &host, &port) != NULL || host.len == 0
-        || host.len > 256)
-    {
-        return url_store_form;
-    }
-
-    for (i = 0; i < host.len; i++) {
-        store->host[i] = (char) tolower((unsigned char) host.data[i]);
-    }
-
-    store->host[host.len] = '\0';
-
-    if (port.len != 0
-        && !url_equal(port, strcmp(store->scheme, "https") == 0 ? "443" : "80"))
-    {
-        snprintf(store->host + host.len, sizeof(store->host) - host.len,
-                 ":%.*s", (int) port.len, port.data);
-    }
-
-    n = strlen(path);
-
-    while (n != 0 && path[n - 1] == '/') {
-        n--;
-    }
-
-    if (n > 255) {
-        return "has too long a path";
-    }
-
-    n = runcoach_sigv4_encode(encoded, (const u_char *) path, n, 1);
-
-    if (n > len && encoded[n - len - 1] == '/'
-        && memcmp(encoded + n - len, bucket, len) == 0)
-    {
-        n -= len + 1;
-    }
-
-    if (n + len + 2 > sizeof(store->base)) {
-        return "has too long a path";
-    }
-
-    snprintf(store->base, sizeof(store->base), "%.*s/%s", (int) n,
-             (char *) encoded, bucket);
-
-    return NULL;
 }
 
 

@@ -43,22 +43,4 @@ const char *url_database(char *dst, size_t size, const char *src, int verify,
     const char *rootcert) __attribute__((warn_unused_result));
 
 
-typedef struct {
-    char      scheme[6];       /* "http" or "https" */
-    char      host[280];       /* lower case, with a port that is not default */
-    char      base[512];       /* "/bucket", percent-encoded */
-} url_store_t;
-
-
-/*
- * The S3 endpoint: endpoint if it is not NULL, else the account's at R2.  An
- * endpoint may carry a path; one that ends in the bucket's name is taken as
- * the bucket's own address.  Returns NULL, or what would be right.
- */
-
-const char *url_store(url_store_t *store, const char *endpoint,
-    const char *account, const char *bucket)
-    __attribute__((warn_unused_result));
-
-
 #endif /* _URL_H_INCLUDED_ */

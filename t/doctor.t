@@ -47,7 +47,8 @@ is(scalar(glob("$t->{home}/store/fit-files/users/runcoach-doctor/*/*")
 # what is not set
 
 ($status, $out) = doctor(DATABASE_URL => '', REDIS_URL => '',
-                         R2_ACCESS_KEY => '', CLERK_JWKS_URL => '',
+                         R2_ACCESS_KEY => '', R2_SECRET_KEY => '',
+                         R2_ENDPOINT_URL => '', CLERK_JWKS_URL => '',
                          CLERK_ISSUER => '', CLERK_WEBHOOK_SECRET => '');
 is($status, 1, 'nothing is set');
 like($out, qr/^failure  database: .*DATABASE_URL/m, 'nothing: database');
@@ -74,6 +75,11 @@ for my $case (
       REDIS_URL => "unix://:hunter2\@$t->{dir}/none.sock" ],
     [ 'store', 'failure', qr/PUT of a probe.*reason above/,
       R2_SECRET_KEY => 'hunter2' ],
+    [ 'store', 'failure', qr/R2_SESSION_TOKEN/, R2_SESSION_TOKEN => 'hunter2' ],
+    [ 'configuration', 'failure', qr/R2_URL_STYLE must be "path", for/,
+      R2_URL_STYLE => 'virtual' ],
+    [ 'configuration', 'failure', qr/R2_JURISDICTION must be "eu"/,
+      R2_JURISDICTION => 'uk' ],
     [ 'store', 'failure', qr/PUT of a probe/,
       R2_ENDPOINT_URL => 'http://' . $t->host(8095) ],
     [ 'clerk', 'failure', qr/no keys/,

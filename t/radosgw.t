@@ -53,6 +53,7 @@ rgw backend store = dbstore
 rgw config store = dbstore
 dbstore db dir = $rgw/data
 dbstore config uri = file:$rgw/data/config.db
+rgw dns name = localhost
 rgw frontends = beast endpoint=127.0.0.1:$port
 EOF
 
@@ -237,6 +238,51 @@ $ask = $t->post('/api/v1/upload/url', token => $token, json => {});
 is($t->post('/api/v1/upload/complete', token => $token, json => {
        activity_id => $ask->json->{activity_id}, file_size => 1 })->status,
    409, 'edge: not uploaded');
+
+# virtual hosts: for curl and for us any name below localhost is this machine
+
+($status, $out) = $t->sidecar_run(['reconcile']);
+like($out, qr/^rows=\d+ objects=[1-9]/m, 'edge: the store lists')
+    or diag($out);
+
+my ($objects) = $out =~ / objects=(\d+)/;
+
+$t->{edge_env}{R2_ENDPOINT_URL} = "http://localhost:$port";
+$t->{edge_env}{R2_URL_STYLE} = 'virtual';
+$t->stop_process($_) for @$t{qw/ serve work /};
+$t->stop();
+$t->edge_configure();
+$t->{serve} = $t->sidecar(['serve']);
+$t->edge_run();
+
+($ask, $stored) = $t->upload($bytes, token => $token);
+like($ask->json->{upload_url}, qr{^http://fit-files\.localhost:$port/users/},
+     'virtual: url');
+is($stored->status, 200, 'virtual: upload') or diag($stored->raw);
+
+$r = $t->post('/api/v1/upload/complete', token => $token, json => {
+    activity_id => $ask->json->{activity_id}, file_size => length($bytes) });
+is($r->status, 200, 'virtual: complete') or diag($r->raw);
+$id = $r->json->{activity_id};
+
+$r = $t->get("/api/v1/upload/activity/$id/download-url", token => $token);
+ok($t->url('GET', $r->json->{download_url})->body eq $bytes,
+   'virtual: download');
+
+($status, $out) = $t->sidecar_run(['doctor']);
+like($out, qr{^ok       store: .* at http://fit-files\.localhost:$port/; }m,
+     'virtual: doctor') or diag($out);
+
+# the bucket itself has no path then
+
+($status, $out) = $t->sidecar_run(['reconcile']);
+like($out, qr/ objects=@{[ $objects + 1 ]} /, 'virtual: the store lists')
+    or diag($out);
+
+is($t->request('DELETE', "/api/v1/upload/activity/$id/fit", token => $token)
+   ->status, 200, 'virtual: delete');
+is($t->url('GET', $r->json->{download_url})->status, 404,
+   'virtual: deleted there');
 
 $t->done();
 

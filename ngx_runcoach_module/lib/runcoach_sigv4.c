@@ -441,6 +441,11 @@ runcoach_sigv4_check_request(const runcoach_sigv4_credential_t *cred,
         }
     }
 
+    if (request->bucket) {
+        return (request->key.len == 0) ? RUNCOACH_SIGV4_OK
+                                       : RUNCOACH_SIGV4_BAD_KEY;
+    }
+
     return runcoach_sigv4_check_key(request->key.data, request->key.len);
 }
 
@@ -545,7 +550,11 @@ runcoach_sigv4_put_url(runcoach_sigv4_text_t *text,
     canonical->path.data = text->pos;
 
     runcoach_sigv4_put_str(text, &request->base);
-    runcoach_sigv4_put(text, "/", 1);
+
+    if (!request->bucket || request->base.len == 0) {
+        runcoach_sigv4_put(text, "/", 1);
+    }
+
     runcoach_sigv4_put_encoded(text, &request->key, 1);
 
     canonical->path.len = text->pos - canonical->path.data;

@@ -29,6 +29,7 @@
 #define RUNCOACH_SIGV4_MAX_PAIRS    16      /* headers, or query arguments */
 #define RUNCOACH_SIGV4_MAX_ARGS     32      /* of a request to be verified */
 #define RUNCOACH_SIGV4_MAX_NAME     256     /* of access key, secret, region */
+#define RUNCOACH_SIGV4_MAX_TOKEN    2048    /* bytes of a session token */
 #define RUNCOACH_SIGV4_MAX_URL      8192
 #define RUNCOACH_SIGV4_MAX_SCOPE    (2 * RUNCOACH_SIGV4_MAX_NAME + 64)
 
@@ -72,6 +73,7 @@ typedef struct {
     runcoach_str_t         key;             /* object key, raw bytes */
     time_t                 now;
     unsigned               expires;         /* seconds */
+    unsigned               bucket:1;        /* it itself: key is empty */
 
     /* what is bound beside host, and response-*, partNumber, ... */
 

@@ -72,7 +72,8 @@ test_aliases(void)
         "REDIS_URL", "rediss://:p@h:1", NULL
     };
     static const char *const  both[] = {
-        "R2_ACCESS_KEY", "first", "R2_ACCESS_KEY_ID", "second", NULL
+        "R2_ACCESS_KEY", "first", "R2_ACCESS_KEY_ID", "second",
+        "R2_SECRET_KEY", "sk", "R2_ACCOUNT_ID", "acc", NULL
     };
     static const char *const  half[] = {
         "R2_ACCESS_KEY", "ak", "R2_SECRET_KEY", "sk", NULL
@@ -91,7 +92,9 @@ test_aliases(void)
     ok(load(both) == 0, "a name and its alias");
     is_str(cf.store_access_key, "first", "the name goes first");
 
-    ok(load(half) == 0 && !cf.store_enabled, "half a store is none");
+    ok(load(half) == -1 && strstr(error, "R2_ACCOUNT_ID or R2_ENDPOINT_URL "
+                                         "must be set") != NULL,
+       "half a store is a mistake");
 }
 
 
@@ -133,6 +136,10 @@ test_errors(void)
         { { "R2_ACCESS_KEY", "a", "R2_SECRET_KEY",
             LONG LONG LONG LONG "hunter2", "R2_ACCOUNT_ID", "x", NULL },
           "R2_SECRET_KEY" },
+        { { "R2_SECRET_KEY", "hunter2", "R2_ACCOUNT_ID", "acc", NULL },
+          "R2_ACCESS_KEY must be set" },
+        { { "R2_ACCESS_KEY", "a", "R2_ENDPOINT_URL", "http://h", NULL },
+          "R2_SECRET_KEY must be set" },
         { { "DATABASE_URL", "postgresql://u:hunt@er2@h/d", NULL },
           "percent-encode" },
         { { "REDIS_URL", "redis://:hunter2/x@h", NULL }, "percent-encode" }

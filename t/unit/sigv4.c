@@ -213,6 +213,7 @@ request_of(const vector_t *v)
     request.key = str(v->key);
     request.now = NOW;
     request.expires = v->expires;
+    request.bucket = 0;
     request.headers = v->headers;
     request.nheaders = count(v->headers, 7);
     request.query = v->query;
@@ -807,6 +808,22 @@ test_refused(void)
     request = request_of(&vectors[0]);
     request.key = str("users/7/../8/x.fit");
     ok(presign(&request) == RUNCOACH_SIGV4_BAD_KEY, "a key that climbs");
+
+    request.key = str("");
+    ok(presign(&request) == RUNCOACH_SIGV4_BAD_KEY, "no key");
+
+    request.bucket = 1;
+    ok(presign(&request) == RUNCOACH_SIGV4_OK
+       && strstr(url, "/fit-files?X-Amz-") != NULL,
+       "a bucket by its path: %s", url);
+
+    request.base = str("");
+    ok(presign(&request) == RUNCOACH_SIGV4_OK
+       && strstr(url, ".com/?X-Amz-") != NULL,
+       "a bucket by its host: %s", url);
+
+    request.key = str("k");
+    ok(presign(&request) == RUNCOACH_SIGV4_BAD_KEY, "a bucket with a key");
 
     request = request_of(&vectors[0]);
     request.expires = 0;

@@ -15,17 +15,8 @@ typedef struct {
 } database_t;
 
 
-typedef struct {
-    const char  *endpoint;
-    const char  *account;
-    const char  *bucket;
-    const char  *whole;         /* NULL: refused */
-} store_t;
-
-
 static void test_private(void);
 static void test_database(void);
-static void test_store(void);
 
 
 static const char  *private[] = {
@@ -111,41 +102,11 @@ static const database_t  databases[] = {
 };
 
 
-static const store_t  stores[] = {
-    { NULL, "abc", "fit-files",
-      "https://abc.r2.cloudflarestorage.com/fit-files" },
-    { NULL, "abc.eu", "b", "https://abc.eu.r2.cloudflarestorage.com/b" },
-    { "https://S3.Example.com", NULL, "b", "https://s3.example.com/b" },
-    { "https://s3.example.com:443/", NULL, "b", "https://s3.example.com/b" },
-    { "http://127.0.0.1:80", NULL, "b", "http://127.0.0.1/b" },
-    { "http://127.0.0.1:443", NULL, "b", "http://127.0.0.1:443/b" },
-    { "http://[::1]:9000", NULL, "b", "http://[::1]:9000/b" },
-    { "https://a.r2.cloudflarestorage.com/b", NULL, "b",
-      "https://a.r2.cloudflarestorage.com/b" },
-    { "https://a.r2.cloudflarestorage.com/b/", "x", "b",
-      "https://a.r2.cloudflarestorage.com/b" },
-    { "https://h/xb", NULL, "b", "https://h/xb/b" },
-    { "https://h/a b", NULL, "b", NULL },
-    { "https://h/s3~1", NULL, "b", "https://h/s3~1/b" },
-
-    { NULL, "a/b", "b", NULL },
-    { NULL, "a", "", NULL },
-    { NULL, "a", "a/b", NULL },
-    { "ftp://h", NULL, "b", NULL },
-    { "h", NULL, "b", NULL },
-    { "https://", NULL, "b", NULL },
-    { "https://u@h", NULL, "b", NULL },
-    { "https://h?x", NULL, "b", NULL },
-    { "https://h:x", NULL, "b", NULL }
-};
-
-
 int
 main(void)
 {
     test_private();
     test_database();
-    test_store();
 
     return done();
 }
@@ -205,30 +166,4 @@ test_database(void)
     error = url_database(out, sizeof(out), "mysql://u:secret@h/d", 1, "/ca");
     ok(error != NULL && strstr(error, "secret") == NULL,
        "the message has no password in it");
-}
-
-
-static void
-test_store(void)
-{
-    char            whole[1024];
-    size_t          i;
-    url_store_t     s;
-    const char     *error;
-    const store_t  *c;
-
-    for (i = 0; i < sizeof(stores) / sizeof(stores[0]); i++) {
-        c = &stores[i];
-
-        error = url_store(&s, c->endpoint, c->account, c->bucket);
-
-        if (c->whole == NULL) {
-            ok(error != NULL, "\"%s\" of \"%s\" is refused", c->bucket,
-               c->endpoint ? c->endpoint : c->account);
-            continue;
-        }
-
-        snprintf(whole, sizeof(whole), "%s://%s%s", s.scheme, s.host, s.base);
-        is_str(error == NULL ? whole : error, c->whole, c->whole);
-    }
 }

@@ -2332,7 +2332,7 @@ sub user_event
 
 # AWS Signature Version 4 by query, written from the specification and not
 # from our C: endpoint, bucket, key, method, access_key, secret_key, region,
-# expires, time, headers => {}, query => {}
+# expires, time, headers => {}, query => {}, style => 'virtual', session_token
 
 sub presign
 {
@@ -2346,12 +2346,20 @@ sub presign
     my $region = $opt{region} || 'auto';
     my $expires = defined $opt{expires} ? $opt{expires} : 300;
 
-    my ($host) = $endpoint =~ m{^https?://([^/]+)} or die "endpoint\n";
+    my ($scheme, $host) = $endpoint =~ m{^(https?)://([^/]+)}
+        or die "endpoint\n";
+    my $root = "/$bucket/";
+
+    if (($opt{style} || 'path') eq 'virtual') {
+        $root = '/';
+        $host = "$bucket.$host";
+        $endpoint = "$scheme://$host";
+    }
 
     my $date = strftime('%Y%m%dT%H%M%SZ', gmtime($opt{time} || time()));
     my $day = substr($date, 0, 8);
     my $scope = "$day/$region/s3/aws4_request";
-    my $path = "/$bucket/" . join('/', map { uri_encode($_) }
+    my $path = $root . join('/', map { uri_encode($_) }
                                        split(m{/}, $opt{key}, -1));
     my %headers = (host => $host,
                    map { lc($_) => $opt{headers}{$_} }
