@@ -15,7 +15,7 @@ build_packages='gcc libc6-dev make nginx libpcre2-dev libssl-dev zlib1g-dev
     libcurl4-openssl-dev'
 run_packages='nginx redis-server postgresql curl openssl ca-certificates
     util-linux'
-test_packages='perl curl openssl procps'
+test_packages='perl curl openssl procps pgbouncer'
 check_packages='perl clang cppcheck'
 fuzz_packages='clang libclang-rt-dev'
 bench_packages='wrk valgrind util-linux'
@@ -44,8 +44,8 @@ present() {
     redis-server)
         command -v redis-server > /dev/null
         ;;
-    nginx)
-        PATH=$PATH:/usr/sbin command -v nginx > /dev/null
+    nginx | pgbouncer)
+        PATH=$PATH:/usr/sbin command -v "$1" > /dev/null
         ;;
     *)
         installed "$1"

@@ -1057,6 +1057,17 @@ sub postgres
 }
 
 
+# A real PgBouncer in transaction mode before the test's PostgreSQL: what is
+# given goes into its configuration.  url() is what DATABASE_URL is to be.
+
+sub pgbouncer
+{
+    my ($self, %settings) = @_;
+
+    return Test::Runcoach::PgBouncer->new($self, %settings);
+}
+
+
 sub sql
 {
     my ($self, $query, @bind) = @_;
@@ -3074,6 +3085,107 @@ sub quote
     $value =~ s/'/''/g;
 
     return $value =~ /\\/ ? " E'" . ($value =~ s/\\/\\\\/gr) . "'" : "'$value'";
+}
+
+
+###############################################################################
+
+package Test::Runcoach::PgBouncer;
+
+use strict;
+use warnings;
+
+sub new
+{
+    my ($class, $t, %settings) = @_;
+
+    my $self = bless({ t => $t, dir => "$t->{dir}/pgbouncer" }, $class);
+
+    Scalar::Util::weaken($self->{t});
+
+    # Two connections to the server for all clients, in turn, so that whatever
+    # a statement leaves behind in its session is met by another client or is
+    # missed by its own; and Debian's reset query is told to do nothing about it
+
+    %settings = (
+        pool_mode => 'transaction',
+        default_pool_size => 2,
+        server_round_robin => 1,
+        server_reset_query => '',
+        max_client_conn => 100,
+        query_wait_timeout => 20,
+        server_login_retry => 1,
+        auth_type => 'any',
+        admin_users => 'runcoach',
+        listen_port => 6432,
+        listen_addr => '',
+        unix_socket_dir => $self->{dir},
+        %settings,
+    );
+
+    mkdir($self->{dir}) or die "mkdir $self->{dir}: $!\n";
+    chown($t->{uid}, $t->{gid}, $self->{dir}) if $t->{runas};
+
+    $t->write_file('pgbouncer/pgbouncer.ini',
+        "[databases]\n"
+        . "runcoach = host=$t->{dir} dbname=runcoach user=runcoach\n\n"
+        . "[pgbouncer]\n"
+        . join('', map { "$_ = $settings{$_}\n" } sort keys %settings));
+
+    return $self->start();
+}
+
+
+sub start
+{
+    my ($self) = @_;
+
+    my $t = $self->{t};
+
+    unlink("$self->{dir}/.s.PGSQL.6432");
+
+    $self->{proc} = $t->spawn('pgbouncer',
+        [Test::Runcoach::find_program('pgbouncer'),
+         "$self->{dir}/pgbouncer.ini"], runas => 1, signal => 'INT');
+
+    $t->wait_for_socket("$self->{dir}/.s.PGSQL.6432", $self->{proc})
+        or die "pgbouncer does not listen\n";
+
+    return $self;
+}
+
+
+sub url
+{
+    my ($self) = @_;
+
+    return sprintf('postgresql://runcoach@/runcoach?host=%s&port=6432',
+                   Test::Runcoach::uri_encode($self->{dir}));
+}
+
+
+sub kill
+{
+    my ($self) = @_;
+
+    $self->{t}->stop_process($self->{proc}, 'KILL');
+}
+
+
+# a command of its console: lines, columns by "|"
+
+sub admin
+{
+    my ($self, $command) = @_;
+
+    my $t = $self->{t};
+    my ($status, $out) = $t->command([$t->{postgres}{bin} . '/psql', '-X',
+        '-q', '-A', '-t', '-h', $self->{dir}, '-p', 6432, '-U', 'runcoach',
+        '-d', 'pgbouncer', '-c', $command]);
+
+    die "pgbouncer, $command: $out\n" if $status;
+
+    return $out;
 }
 
 
