@@ -33,11 +33,15 @@ typedef struct {
     unsigned     timeout:1;
     unsigned     name:1;
     unsigned     user_timeout:1;
+    unsigned     service:1;
 } url_database_args_t;
 
 
 static int url_private_ipv4(const unsigned char *a);
-static int url_private_hosts(const char *hosts, size_t n);
+static int url_hosts(url_span_t hosts);
+static int url_private(const url_database_args_t *args, url_span_t hosts);
+static int url_private_hosts(url_span_t hosts);
+static int url_private_decoded(url_span_t hosts);
 static const char *url_database_args(url_buf_t *b, const char *p,
     url_database_args_t *args);
 static url_span_t url_sslmode(const char *p, size_t n);
@@ -54,7 +58,8 @@ static const char  url_database_form[] =
     "must be like postgresql://user:password@host:5432/name?sslmode=require";
 
 static const char  url_raw_password[] =
-    "has a raw \"@\" or \"/\" in its password: percent-encode it, %40 or %2F";
+    "has a raw \"@\", \"/\" or \"?\" in its password: percent-encode it, %40, "
+    "%2F or %3F";
 
 
 int
@@ -173,6 +178,14 @@ url_database(char *dst, size_t size, const char *src, int verify,
     args = strchr(p, '?');
     len = (args == NULL) ? strlen(p) : (size_t) (args - p);
 
+    /* for libpq a password ends at the first "@" before a slash */
+
+    at = strpbrk(p, "@/");
+
+    if (args != NULL && at != NULL && *at == '@' && at > args) {
+        return url_raw_password;
+    }
+
     path = memchr(p, '/', len);
     hosts.data = p;
     hosts.len = (path == NULL) ? len : (size_t) (path - p);
@@ -189,6 +202,10 @@ url_database(char *dst, size_t size, const char *src, int verify,
         return url_raw_password;
     }
 
+    if (!url_hosts(hosts)) {
+        return url_database_form;
+    }
+
     url_append(&b, "postgresql://", sizeof("postgresql://") - 1);
     url_append(&b, p, len);
 
@@ -199,19 +216,7 @@ url_database(char *dst, size_t size, const char *src, int verify,
         return error;
     }
 
-    /*
-     * as in libpq: an argument overrides the host before the path, and the
-     * address to connect to is hostaddr, if there is one
-     */
-
-    if (a.hostaddr.len != 0) {
-        hosts = a.hostaddr;
-
-    } else if (a.host.len != 0) {
-        hosts = a.host;
-    }
-
-    if (verify && !url_private_hosts(hosts.data, hosts.len)
+    if (verify && !url_private(&a, hosts)
         && !url_equal(a.sslmode, "verify-full"))
     {
         url_argument(&b, "sslmode", "verify-full", sizeof("verify-full") - 1);
@@ -247,37 +252,119 @@ url_database(char *dst, size_t size, const char *src, int verify,
 }
 
 
+/* for libpq a bracket reaches beyond the path, if it is not closed before */
+
 static int
-url_private_hosts(const char *hosts, size_t n)
+url_hosts(url_span_t hosts)
 {
-    char         decoded[256];
-    size_t       len;
-    const char  *p, *last, *comma;
     url_span_t   host, port;
+    const char  *p, *last, *comma;
 
-    last = hosts + n;
+    last = hosts.data + hosts.len;
 
-    for (p = hosts; p <= last; p = comma + 1) {
+    for (p = hosts.data; p <= last; p = comma + 1) {
 
         comma = memchr(p, ',', last - p);
         if (comma == NULL) {
             comma = last;
         }
 
-        len = comma - p;
+        if (url_hostport(p, comma - p, &host, &port) != NULL) {
+            return 0;
+        }
+    }
 
-        if (url_hostport(p, len, &host, &port) != NULL) {
+    return 1;
+}
+
+
+/*
+ * As in libpq: an argument overrides the host before the path, and the address
+ * to connect to is hostaddr, as far as there is one for each host.  Where a
+ * service leads is written in a file.
+ */
+
+static int
+url_private(const url_database_args_t *args, url_span_t hosts)
+{
+    url_span_t  addr;
+
+    if (args->service) {
+        return 0;
+    }
+
+    addr = args->hostaddr;
+
+    if (addr.len != 0) {
+
+        if (!url_private_decoded(addr)) {
             return 0;
         }
 
-        if (url_decode(decoded, sizeof(decoded), host.data, host.len) != 0
-            || !url_private_host(decoded, strlen(decoded)))
+        if (memchr(addr.data, ',', addr.len) == NULL
+            && memchr(addr.data, '%', addr.len) == NULL)
+        {
+            return 1;
+        }
+    }
+
+    return (args->host.len != 0) ? url_private_decoded(args->host)
+                                 : url_private_hosts(hosts);
+}
+
+
+/* those before the path, which may have ports */
+
+static int
+url_private_hosts(url_span_t hosts)
+{
+    url_span_t   host, port;
+    const char  *p, *last, *comma;
+
+    last = hosts.data + hosts.len;
+
+    for (p = hosts.data; p <= last; p = comma + 1) {
+
+        comma = memchr(p, ',', last - p);
+        if (comma == NULL) {
+            comma = last;
+        }
+
+        if (url_hostport(p, comma - p, &host, &port) != NULL
+            || !url_private_decoded(host))
         {
             return 0;
         }
     }
 
     return 1;
+}
+
+
+/* libpq decodes first: what was one host may be several now */
+
+static int
+url_private_decoded(url_span_t hosts)
+{
+    char         decoded[256];
+    size_t       n;
+    const char  *p;
+
+    if (url_decode(decoded, sizeof(decoded), hosts.data, hosts.len) != 0) {
+        return 0;
+    }
+
+    for (p = decoded; /* void */; p += n + 1) {
+        n = strcspn(p, ",");
+
+        if (!url_private_host(p, n)) {
+            return 0;
+        }
+
+        if (p[n] == '\0') {
+            return 1;
+        }
+    }
 }
 
 
@@ -312,6 +399,13 @@ url_database_args(url_buf_t *b, const char *p, url_database_args_t *args)
 
         name.len = value.data - name.data;
         value.data++;
+
+        /* libpq decodes it, and would understand another one than we do */
+
+        if (memchr(name.data, '%', name.len) != NULL) {
+            return "has an argument whose name is percent-encoded";
+        }
+
         value.len = last - value.data;
 
         if (url_equal(name, "ssl")) {
@@ -357,6 +451,7 @@ url_database_args(url_buf_t *b, const char *p, url_database_args_t *args)
         args->timeout |= url_equal(name, "connect_timeout");
         args->name |= url_equal(name, "application_name");
         args->user_timeout |= url_equal(name, "tcp_user_timeout");
+        args->service |= url_equal(name, "service");
 
         url_append(b, memchr(b->start, '?', b->pos - b->start) ? "&" : "?", 1);
         url_append(b, name.data, last - name.data);
@@ -487,8 +582,8 @@ url_hostport(const char *p, size_t n, url_span_t *host, url_span_t *port)
     if (n != 0 && p[0] == '[') {
         bracket = memchr(p, ']', n);
 
-        if (bracket == NULL) {
-            return "unclosed bracket";
+        if (bracket == NULL || bracket == p + 1) {
+            return "bad bracket";
         }
 
         host->len = bracket + 1 - p;

@@ -23,6 +23,7 @@ static int runcoach_endpoint_host(runcoach_endpoint_t *e,
 static int runcoach_endpoint_port(const runcoach_str_t *port);
 static int runcoach_endpoint_base(runcoach_endpoint_t *e,
     const runcoach_str_t *path, const runcoach_str_t *bucket);
+static int runcoach_endpoint_segments(const runcoach_str_t *path);
 static runcoach_endpoint_rc_e runcoach_endpoint_virtual(runcoach_endpoint_t *e,
     const runcoach_str_t *bucket);
 static int runcoach_endpoint_name(const runcoach_str_t *name);
@@ -263,7 +264,8 @@ runcoach_endpoint_base(runcoach_endpoint_t *e, const runcoach_str_t *path,
 
     if (n > RUNCOACH_ENDPOINT_MAX_PATH
         || (n != 0 && !runcoach_endpoint_only(path,
-                                              RUNCOACH_ENDPOINT_HOST "~/")))
+                                              RUNCOACH_ENDPOINT_HOST "~/"))
+        || !runcoach_endpoint_segments(path))
     {
         return 0;
     }
@@ -277,6 +279,35 @@ runcoach_endpoint_base(runcoach_endpoint_t *e, const runcoach_str_t *path,
     snprintf(e->base, sizeof(e->base), "%.*s/%.*s", (int) n,
              (const char *) path->data, (int) bucket->len,
              (const char *) bucket->data);
+
+    return 1;
+}
+
+
+/* clients normalize these, and what they send is not what was signed */
+
+static int
+runcoach_endpoint_segments(const runcoach_str_t *path)
+{
+    size_t         n;
+    const u_char  *p, *last, *slash;
+
+    last = path->data + path->len;
+
+    for (p = path->data; p < last; p = slash) {
+        p++;
+
+        slash = memchr(p, '/', last - p);
+        if (slash == NULL) {
+            slash = last;
+        }
+
+        n = slash - p;
+
+        if (n == 0 || (n <= 2 && memcmp(p, "..", n) == 0)) {
+            return 0;
+        }
+    }
 
     return 1;
 }

@@ -62,9 +62,9 @@ typedef enum {
 /*
  * A path of the endpoint is kept, but for one that ends in the bucket's name:
  * that is the bucket's own address, which the dashboard shows as well.  The
- * path has letters, digits and -._~/ only.  A jurisdiction is part of the
- * account's host and has no meaning with an endpoint.  *e is filled on
- * RUNCOACH_ENDPOINT_OK only.
+ * path has letters, digits and -._~/ only, and no empty, "." or ".." segment.
+ * A jurisdiction is part of the account's host and has no meaning with an
+ * endpoint.  *e is filled on RUNCOACH_ENDPOINT_OK only.
  */
 
 runcoach_endpoint_rc_e runcoach_endpoint_parse(runcoach_endpoint_t *e,
