@@ -38,6 +38,7 @@ struct r2_s {
     size_t                        body_sent;
     char                          body_sum[48];
     unsigned                      overflow:1;
+    unsigned                      whole:1;      /* the header of the answer */
 };
 
 
@@ -105,8 +106,6 @@ r2_head(r2_t *r2, const char *key, r2_head_t *head)
 {
     r2_rc_e  rc;
 
-    memset(head, 0, sizeof(r2_head_t));
-    head->size = -1;
     r2->head = head;
 
     rc = r2_request(r2, "HEAD", key, NULL);
@@ -126,11 +125,23 @@ r2_rc_e
 r2_get(r2_t *r2, const char *key, const char *etag, size_t limit,
     u_char **data, size_t *n)
 {
-    r2_rc_e  rc;
+    r2_rc_e    rc;
+    r2_head_t  head;
 
     r2->limit = limit;
+    r2->head = &head;
 
     rc = r2_request(r2, "GET", key, etag);
+
+    r2->head = NULL;
+
+    /* not every store looks at If-Match */
+
+    if (rc == R2_OK && etag != NULL && head.etag[0] != '\0'
+        && strcmp(etag, head.etag) != 0)
+    {
+        rc = R2_CHANGED;
+    }
 
     if (rc == R2_OK) {
         *data = r2->data;
@@ -293,7 +304,7 @@ r2_request(r2_t *r2, const char *method, const char *key, const char *etag)
 
     /* x-amz-* headers count only if they are signed */
 
-    if (r2->head != NULL) {
+    if (strcmp(method, "HEAD") == 0) {
         header.name = r2_string("x-amz-checksum-mode");
         header.value = r2_string("ENABLED");
         bound = 1;
@@ -373,6 +384,14 @@ r2_attempt(r2_t *r2, const char *method, const char *url,
 
     r2->len = 0;
     r2->overflow = 0;
+    r2->whole = 0;
+
+    /* nothing is left of an answer before this one */
+
+    if (r2->head != NULL) {
+        memset(r2->head, 0, sizeof(r2_head_t));
+        r2->head->size = -1;
+    }
 
     curl_easy_reset(curl);
 
@@ -425,9 +444,13 @@ r2_attempt(r2_t *r2, const char *method, const char *url,
         return R2_TOO_LARGE;
     }
 
-    if (code != CURLE_OK) {
+    /* half a header is an answer for curl, and may end in half a number */
+
+    if (code != CURLE_OK || !r2->whole) {
         log_warn("store is not reachable method=%s key=%s reason=%s", method,
-                 log_value(key), log_value(curl_easy_strerror(code)));
+                 log_value(key),
+                 (code != CURLE_OK) ? log_value(curl_easy_strerror(code))
+                                    : "it broke off");
         *again = 1;
         return R2_RETRY;
     }
@@ -499,6 +522,10 @@ r2_header(char *p, size_t size, size_t n, void *data)
 
     len = size * n;
 
+    /* the line that ends it, also that of an answer before the answer */
+
+    r2->whole = (len <= 2 && p[len - 1] == '\n');
+
     if (r2->head == NULL) {
         return len;
     }
@@ -563,9 +590,19 @@ r2_header_size(r2_head_t *head, const char *p, size_t n)
 }
 
 
+/* it goes into a header and into the database */
+
 static void
 r2_header_etag(r2_head_t *head, const char *p, size_t n)
 {
+    size_t  i;
+
+    for (i = 0; i < n; i++) {
+        if (p[i] <= ' ' || p[i] >= 0x7f) {
+            return;
+        }
+    }
+
     if (n >= 2 && p[0] == '"' && p[n - 1] == '"') {
         p++;
         n -= 2;
