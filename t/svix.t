@@ -18,9 +18,12 @@ my $reason = $t->peer_missing('svix');
 
 $t->skip_all("no svix: $reason") if $reason;
 
-$t->edge(work => 0);
-
 my $secret = $Test::Runcoach::WEBHOOK_SECRET;
+my @secrets = ($secret, map { 'whsec_' . encode_base64(random_bytes($_), '') }
+                        24, 32, 47, 64);
+
+$t->edge(work => 0, env => { CLERK_WEBHOOK_SECRET => join(',', @secrets) });
+
 my $now = int(time());
 
 my @bodies = (
@@ -114,9 +117,162 @@ for my $i (0 .. $#table) {
         or diag($verdicts->[$i], $r->raw);
 }
 
+###############################################################################
+
+# A thousand deliveries, each with another body, id, time and secret, signed by
+# Svix; and each again with one byte of it changed.  The seed makes a failure
+# repeatable.
+
+my $seed = $ENV{RUNCOACH_TEST_SEED} || time() ^ $$;
+
+srand($seed);
+note("RUNCOACH_TEST_SEED=$seed");
+
+my @deliveries = map { delivery($_) } 1 .. 1000;
+
+($signatures, $why) = $t->peer_json('svix.mjs', 'svix',
+    [ map { { op => 'sign', secret => $_->{secret}, id => $_->{id},
+              time => $_->{time}, body => utf8_text($_->{body}) } }
+      @deliveries ]);
+
+ok($signatures, 'svix signs a thousand') or diag($why);
+
+$deliveries[$_]{signature} = $signatures->[$_] for 0 .. $#deliveries;
+
+my @refused = grep { deliver($_) != 200 } @deliveries;
+
+is(scalar(@refused), 0, 'all are taken') or diag(json_encode($refused[0]));
+is($t->sql("SELECT count(*) FROM edge_inbox WHERE svix_id LIKE 'msg_r%'"),
+   1000, 'and stored');
+
+my @changed = map { change($_) } @deliveries;
+
+($verdicts) = $t->peer_json('svix.mjs', 'svix',
+    [ map { { op => 'verify', secret => $_->{secret},
+              body => utf8_text($_->{body}), headers => headers($_) } }
+      @changed ]);
+
+my (@differ, @taken);
+
+for my $i (0 .. $#changed) {
+    my $status = deliver($changed[$i]);
+    my $ours = $status == 200 ? 'ok' : 'refused';
+
+    push @differ, $changed[$i] if $verdicts->[$i] !~ /^$ours/;
+    push @taken, $changed[$i] if $status != 401;
+}
+
+is(scalar(@differ), 0, 'one byte changed: both say the same of each')
+    or diag(json_encode($differ[0]));
+is(scalar(@taken), 0, 'one byte changed: none is taken, each is 401')
+    or diag(json_encode($taken[0]));
+is($t->sql("SELECT count(*) FROM edge_inbox WHERE svix_id LIKE 'msg_r%'"),
+   1000, 'one byte changed: nothing more is stored');
+
+# bytes that are no text, which JavaScript could not be asked about
+
+@taken = grep { deliver($_) != 401 } map { scramble($_) } @deliveries[0 .. 199];
+is(scalar(@taken), 0, 'any byte in the place of one: each is 401');
+
 $t->done();
 
 ###############################################################################
+
+sub random_bytes
+{
+    return join('', map { chr(int(rand(256))) } 1 .. $_[0]);
+}
+
+
+sub random_text
+{
+    my ($n, @more) = @_;
+
+    my @chars = ('a' .. 'z', 'A' .. 'Z', 0 .. 9, @more);
+
+    return join('', map { $chars[rand(@chars)] } 1 .. $n);
+}
+
+
+sub delivery
+{
+    my ($n) = @_;
+
+    my $text = random_text(int(rand(200)), ' ', "\t", '.', '"', '\\', '/',
+                           "\x{e9}", "\x{ae40}", "\x{1f600}", "\x{2028}");
+    my $body = json_encode({ type => 'email.created',
+                             data => { id => "ema_$n", text => $text } });
+
+    $body = ' ' x int(rand(3)) . $body . "\n" x int(rand(2));
+
+    return { body => $body, time => $now - 200 + int(rand(400)),
+             id => "msg_r$n" . random_text(1 + int(rand(40)), '_', '-'),
+             secret => $secrets[rand(@secrets)] };
+}
+
+
+sub headers
+{
+    my ($d) = @_;
+
+    return { 'svix-id' => $d->{id}, 'svix-timestamp' => "$d->{time}",
+             'svix-signature' => $d->{signature} };
+}
+
+
+sub deliver
+{
+    my ($d) = @_;
+
+    return $t->post('/api/v1/webhooks/clerk', body => $d->{body},
+                    headers => headers($d))->status;
+}
+
+
+# one byte of one part is another one of the same kind
+
+sub change
+{
+    my ($d) = @_;
+
+    my %kinds = (
+        body => join('', map { chr } 0x20 .. 0x7e),
+        id => join('', 'a' .. 'z', 'A' .. 'Z', 0 .. 9, '_', '-'),
+        time => '0123456789',
+        signature => join('', 'a' .. 'z', 'A' .. 'Z', 0 .. 9, '+', '/', '='),
+    );
+    my $part = (sort keys %kinds)[rand(4)];
+    my @kind = split(//, $kinds{$part});
+    my %changed = (%$d, part => $part);
+
+    my @places = grep { index($kinds{$part}, substr($d->{$part}, $_, 1)) >= 0 }
+                 ($part eq 'signature' ? 3 : 0) .. length($d->{$part}) - 1;
+    my $place = $places[rand(@places)];
+    my $was = substr($d->{$part}, $place, 1);
+    my $is = $was;
+
+    $is = $kind[rand(@kind)] while $is eq $was;
+
+    substr($changed{$part}, $place, 1) = $is;
+
+    return \%changed;
+}
+
+
+sub scramble
+{
+    my ($d) = @_;
+
+    my %changed = %$d;
+    my $place = int(rand(length($d->{body})));
+    my $was = substr($d->{body}, $place, 1);
+
+    substr($changed{body}, $place, 1) = chr((ord($was) + 1 + int(rand(255)))
+                                            % 256);
+
+    return \%changed;
+}
+
 
 # JSON of the peer's input wants characters, not bytes
 
