@@ -1,8 +1,10 @@
 #!/usr/bin/perl
 
-# Something is killed in the middle of the journey, again and again.  What has
-# been acknowledged is there afterwards; what has not is a 503 or a broken
-# connection, and works when it is tried again.
+# Something is killed in the middle of journeys, again and again.  What has been
+# acknowledged is there afterwards, once; what has not is a 503 or a broken
+# connection, and works when it is tried again.  In the end each user's row says
+# what the newest of their events said, whatever the order they came in, no job
+# is lost, and none was about another file.
 
 use strict;
 use warnings;
@@ -10,13 +12,16 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use Digest::SHA qw/ sha256_hex /;
+use IO::Compress::Gzip qw/ gzip /;
+use List::Util qw/ shuffle /;
 use Test::More;
 use Test::Runcoach qw/ json_encode json_decode /;
 use Time::HiRes qw/ sleep time /;
 
 my $t = Test::Runcoach->new();
 
-my $rounds = $ENV{RUNCOACH_SOAK} ? 40 : 2;
+my $rounds = $ENV{RUNCOACH_SOAK} ? 50 : 1;
 my $walkers = 3;
 
 $t->allow_alert(qr/exited on signal 9/);
@@ -28,11 +33,21 @@ $t->allow_alert(qr/bind\(\) to \S+ failed \(98: /);
 
 # a connection that is refused is not news to the ones who wait for it
 
-$t->edge(env => { RATE_LIMIT_REQUESTS => 600000, RATE_LIMIT_BURST => 10000 });
+$t->edge(env => {
+    RATE_LIMIT_REQUESTS => 600000,
+    RATE_LIMIT_BURST => 10000,
+    SIDECAR_LEASE => 5,
+    SIDECAR_SWEEP => 2,
+    SIDECAR_UPLOAD_GRACE => 0,
+    USER_FILES_GRACE => 0,
+});
 
+# longer than the longest soak
+
+my $exp = time() + 7200;
 my $fit = $t->read_file("$FindBin::Bin/data/activity.fit");
-my $size = length($fit);
-my $tokens = [ map { $t->token(sub => "user_w$_") } 0 .. $walkers - 1 ];
+my $tokens = [ map { $t->token(sub => "user_w$_", exp => $exp) }
+               0 .. $walkers - 1 ];
 
 ###############################################################################
 
@@ -102,7 +117,7 @@ for my $round (1 .. $rounds) {
 
         $code->();
 
-        ok($t->wait_for(sub { return noted() >= $before + $walkers * 2 }, 15),
+        ok($t->wait_for(sub { return noted() >= $before + $walkers * 2 }, 20),
            "$name was killed: journeys go on, round $round");
     }
 }
@@ -115,75 +130,149 @@ waitpid($_, 0) for @pids;
 
 # what the walkers were told
 
-my (@acknowledged, @strange);
+my (%noted, @strange);
 
 for my $n (0 .. $walkers - 1) {
     for my $line (split(/\n/, $t->read_file("walk.$n") // '')) {
         my $note = json_decode($line);
 
-        push @{$note->{strange} ? \@strange : \@acknowledged}, $note;
+        if ($note->{strange}) {
+            push @strange, $note;
+
+        } else {
+            push @{$noted{$note->{what}}}, $note;
+        }
     }
 }
 
-my %what;
+note(join(', ', map { scalar(@{$noted{$_}}) . " $_" } sort keys %noted));
 
-$what{$_->{what}}++ for @acknowledged;
-
-note(join(', ', map { "$what{$_} $_" } sort keys %what));
-
-cmp_ok($what{complete} // 0, '>=', 10, 'there were journeys');
+cmp_ok(scalar(@{$noted{complete} || []}), '>=', 10, 'there were journeys');
 is(scalar(@strange), 0, 'each refusal was a 503 or a broken connection')
     or diag(map { json_encode($_) . "\n" } @strange);
 
-# is there
+# Jobs are done, those of the killed worker too when their lease has ended.
+# Uploads that their clients have completed are looked after as well, which must
+# change nothing.
 
-my %rows = map { my @f = split(/\|/); ($f[0] => $f[1]) }
-           split(/\n/, $t->sql('SELECT id, fit_file_key FROM activities'));
-my %users = map { $_ => 1 }
-            split(/\n/, $t->sql('SELECT clerk_user_id FROM users'));
-my %jobs = map { $_ => 1 } split(/\n/, $t->sql('SELECT id FROM edge_jobs'));
-my %inbox = map { $_ => 1 }
-            split(/\n/, $t->sql('SELECT svix_id FROM edge_inbox'));
-
-my @missing;
-
-for my $note (@acknowledged) {
-    my $there = $note->{what} eq 'webhook'
-                ? $users{$note->{user}} && $inbox{$note->{id}}
-                : $note->{what} eq 'complete'
-                ? ($rows{$note->{activity}} // '') eq $note->{key}
-                  && $jobs{$note->{job}}
-                : -s "$t->{home}/store/fit-files/$note->{key}";
-
-    push @missing, $note unless $there;
-}
-
-is(scalar(@missing), 0, 'nothing acknowledged is missing')
-    or diag(map { json_encode($_) . "\n" . told($_) } @missing);
-
-# nothing is there twice
-
-is($t->sql('SELECT count(*) FROM (SELECT fit_file_key FROM activities'
-           . ' GROUP BY 1 HAVING count(*) > 1) x'), 0, 'no row twice');
-is($t->sql('SELECT count(*) FROM (SELECT clerk_user_id FROM users'
-           . ' GROUP BY 1 HAVING count(*) > 1) x'), 0, 'no user twice');
-
-# Each job ends, those of the killed worker too: a lease runs out after
-# SIDECAR_LEASE, so they are counted with the ones that are done.
+$t->sql("UPDATE edge_jobs SET run_at = now() WHERE state = 'queued'");
+$t->{redis}->cmd('LPUSH', 'edge:jobs:wake', 1);
 
 my $left;
 
 ok($t->wait_for(sub {
-    $left = $t->sql("SELECT count(*) FROM edge_jobs WHERE state = 'queued'"
-                    . ' AND run_at < now()');
+    $left = $t->sql("SELECT count(*) FROM edge_jobs"
+                    . " WHERE state IN ('queued', 'running')");
 
     return $left == 0;
-}, 20), 'no job is left lying') or diag("$left jobs");
+}, 90), 'no job is left') or diag($t->sql('SELECT * FROM edge_jobs WHERE'
+                                          . " state IN ('queued', 'running')"));
 
 is($t->sql("SELECT count(*) FROM edge_jobs WHERE state = 'dead'"), 0,
    'no job is dead');
-cmp_ok($t->sql("SELECT count(*) FROM edge_jobs WHERE state = 'running'"), '<=',
-       $rounds * 2, 'only the killed ones are still leased');
+
+# events: each that was acknowledged is there, and none twice
+
+my %inbox;
+
+$inbox{$_}++ for split(/\n/, $t->sql('SELECT svix_id FROM edge_inbox'));
+
+my @wrong = grep { ($inbox{$_->{id}} // 0) != 1 } @{$noted{event}};
+
+is(scalar(@wrong), 0, 'each acknowledged event is in the inbox once')
+    or diag(map { json_encode($_) . "\n" } @wrong);
+
+# users: those whose events have all been taken
+
+my %users = table('SELECT clerk_user_id, id, display_name, email FROM users'
+                  . ' WHERE clerk_user_id IS NOT NULL');
+my %gone = table('SELECT clerk_user_id, user_id FROM edge_identity'
+                 . ' WHERE deleted_at IS NOT NULL');
+
+@wrong = ();
+
+for my $note (@{$noted{user}}) {
+    my $row = $users{$note->{user}};
+
+    push @wrong, { %$note, row => $row }
+        if $note->{deleted} ? $row || !$gone{$note->{user}}
+                            : !$row || $gone{$note->{user}}
+                              || $row->[1] ne $note->{name}
+                              || $row->[2] ne "$note->{user}\@example.com";
+}
+
+is(scalar(@wrong), 0, 'each row is what the newest event says')
+    or diag(map { json_encode($_) . "\n" } @wrong);
+is($t->sql('SELECT count(*) FROM (SELECT clerk_user_id FROM users'
+           . ' GROUP BY 1 HAVING count(*) > 1 AND clerk_user_id IS NOT NULL)'
+           . ' x'), 0, 'no user twice');
+
+# files: the last that was said of each key
+
+my %rows = table('SELECT coalesce(fit_file_key, storage_metadata ->>'
+                 . " 'deleted_key'), id, fit_file_status, fit_file_checksum,"
+                 . ' fit_error FROM activities');
+my %jobs = map { $_ => 1 } split(/\n/, $t->sql('SELECT id FROM edge_jobs'));
+my %last;
+
+for my $note (map { @{$noted{$_} || []} } qw/ put complete delete replaced /) {
+    my $known = $last{$note->{key}};
+
+    $last{$note->{key}} = $note if !$known || $note->{n} > $known->{n};
+}
+
+@wrong = ();
+
+for my $key (sort keys %last) {
+    my $note = $last{$key};
+    my $row = $rows{$key};
+    my $there = -e "$t->{home}/store/fit-files/$key";
+    my ($id, $status, $checksum) = $row ? @$row : ('') x 3;
+
+    my $right = $note->{what} eq 'delete' || $gone{$note->{user} // ''}
+                ? !$there && $status eq 'deleted'
+                : $note->{what} eq 'replaced'
+                ? !$there && !$row
+                : $note->{what} eq 'complete'
+                ? $there && $status eq 'analyzed' && $id eq $note->{activity}
+                  && $checksum eq $note->{checksum} && $jobs{$note->{job}}
+
+                # nobody has told: either it is complete, or there is no row,
+                # because a killed Redis may forget what it was told last
+
+                : $there && (!$row || $status eq 'analyzed'
+                                      && $checksum eq $note->{checksum});
+
+    push @wrong, { %$note, row => $row, there => $there ? 1 : 0 }
+        unless $right;
+}
+
+is(scalar(@wrong), 0, 'each file is what was acknowledged last')
+    or diag(map { json_encode($_) . "\n" } @wrong);
+is($t->sql('SELECT count(*) FROM (SELECT fit_file_key FROM activities'
+           . ' WHERE fit_file_key IS NOT NULL GROUP BY 1 HAVING count(*) > 1)'
+           . ' x'), 0, 'no row twice');
+
+my $found = grep { $_->{what} eq 'put' && $rows{$_->{key}} } values %last;
+
+note("$found uploads were completed without their client");
+cmp_ok($found, '>', 0, 'uploads were completed without their client');
+
+# rows and bucket agree, but for uploads of which nobody has told
+
+my ($status, $out) = $t->sidecar_run(['reconcile']);
+
+like($out, qr/ missing=0 changed=0 left=0 /, 'rows and bucket agree')
+    or diag($out);
+
+@wrong = grep { !$last{$_} || $last{$_}{what} ne 'put' }
+         $out =~ /^orphan key=(\S+)/mg;
+is(join(' ', @wrong), '', 'no object without a row that had one');
+
+is($t->sql('SELECT files, bytes FROM edge_account_usage()'),
+   $t->sql('SELECT count(*), coalesce(sum(fit_file_size), 0) FROM activities'
+           . ' WHERE coalesce(fit_file_key, r2_key) IS NOT NULL'),
+   "the account's sums are exact");
 
 # the edge is whole again
 
@@ -208,19 +297,12 @@ sub noted
 }
 
 
-# what the sidecar has logged about it, and what is there of it
+# the first column => the others
 
-sub told
+sub table
 {
-    my ($note) = @_;
-
-    my $id = $note->{id} // $note->{key};
-    my @lines = grep { /\Q$id\E/ }
-                split(/^/, $t->read_file("$t->{dir}/sidecar-serve.out"));
-
-    return @lines, $note->{what} ne 'webhook' ? () : (
-        'user: ', $users{$note->{user}} ? 'there' : 'missing',
-        ', inbox: ', $inbox{$note->{id}} ? 'there' : 'missing', "\n");
+    return map { my @f = split(/\|/, $_, -1); ($f[0] => [ @f[1 .. $#f] ]) }
+           split(/\n/, $t->sql($_[0]));
 }
 
 
@@ -230,54 +312,204 @@ sub walk
 {
     my ($n) = @_;
 
-    my $token = $tokens->[$n];
+    my $notes = notes($n);
 
-    open(my $notes, '>>', "$t->{dir}/walk.$n") or die "walk.$n: $!\n";
-    $notes->autoflush(1);
+    srand($$ ^ time());
 
     for (my $i = 0; !-e "$t->{dir}/stop"; $i++) {
-
-        # a sign-up, delivered until it is taken
-
-        my $user = "user_w${n}_$i";
-        my $body = json_encode($t->user_event('user.created', $user));
-        my $headers = $t->svix_sign($body);
-
-        try($notes, sub {
-            return $t->post('/api/v1/webhooks/clerk', body => $body,
-                            headers => $headers, timeout => 10);
-        }) or last;
-
-        print $notes json_encode({ what => 'webhook', user => $user,
-                                   id => $headers->{'svix-id'} }), "\n";
-
-        # an upload, by a URL which stays good when things break
-
-        my $url = try($notes, sub {
-            return $t->post('/api/v1/upload/url', token => $token,
-                            json => { file_size => $size }, timeout => 10);
-        }) or last;
-
-        my ($key, $given) = @{$url->json}{qw/ key activity_id /};
-
-        try($notes, sub {
-            return $t->url('PUT', $url->json->{upload_url}, body => $fit,
-                           timeout => 10);
-        }) or last;
-
-        print $notes json_encode({ what => 'put', key => $key }), "\n";
-
-        my $done = try($notes, sub {
-            return $t->post('/api/v1/upload/complete', token => $token,
-                            json => { activity_id => $given,
-                                      file_size => $size }, timeout => 10);
-        }) or last;
-
-        print $notes json_encode({ what => 'complete', key => $key,
-                                   activity => $done->json->{activity_id},
-                                   job => $done->json->{analysis_job_id} }),
-                     "\n";
+        walk_user($notes, "user_w${n}_$i", $i % 2) or last;
+        walk_file($notes, $tokens->[$n], "user_w$n", $i % 4) or last;
     }
+}
+
+
+# A person's events, the first of them first if they upload something in
+# between, all others in any order and some of them twice.
+
+sub walk_user
+{
+    my ($notes, $user, $leaves) = @_;
+
+    my $ms = int(time() * 1000);
+    my @events = ([ 'user.created', 0 ], [ 'user.updated', 1 ],
+                  [ 'user.updated', 2 ], [ 'user.updated', 3 ]);
+
+    push @events, [ 'user.deleted', 4 ] if $leaves;
+
+    my @deliveries = map {
+        my ($type, $k) = @$_;
+        my $body = json_encode($t->user_event($type, $user, ms => $ms + $k,
+                                              first_name => "N$k",
+                                              created_at => $ms));
+        { type => $type, body => $body, headers => $t->svix_sign($body) };
+    } @events;
+
+    if ($leaves) {
+        deliver($notes, shift(@deliveries), $user) or return 0;
+        walk_file($notes, $t->token(sub => $user, exp => $exp), $user, 0)
+            or return 0;
+    }
+
+    push @deliveries, $deliveries[rand(@deliveries)] for 1 .. 2;
+
+    for my $delivery (shuffle(@deliveries)) {
+        deliver($notes, $delivery, $user) or return 0;
+    }
+
+    $notes->({ what => 'user', user => $user, name => 'N3 Runner',
+               deleted => $leaves ? 1 : 0 });
+
+    return 1;
+}
+
+
+# one time in three by two connections at once
+
+sub deliver
+{
+    my ($notes, $delivery, $user) = @_;
+
+    my $twice = rand() < 1 / 3;
+
+    try($notes, sub {
+        my @request = ('POST', '/api/v1/webhooks/clerk',
+                       body => $delivery->{body},
+                       headers => $delivery->{headers});
+        my $other = $twice && eval { $t->request_start(@request) };
+        my $r = $t->request(@request, timeout => 10);
+
+        eval { $t->request_end($other, timeout => 10) } if $other;
+
+        return $r;
+    }) or return 0;
+
+    $notes->({ what => 'event', user => $user,
+               id => $delivery->{headers}{'svix-id'} });
+
+    return 1;
+}
+
+
+# 0: completed; 1: the client does not come back; 2: deleted after that;
+# 3: other files take its place
+
+sub walk_file
+{
+    my ($notes, $token, $user, $way) = @_;
+
+    my $bytes = file();
+    my $url = try($notes, sub {
+        return $t->post('/api/v1/upload/url', token => $token, timeout => 10,
+                        json => { $way == 1 ? (expires_in => 15) : (),
+                                  checksum => sha256_hex($bytes) });
+    }) or return 0;
+
+    my %about = (key => $url->json->{key}, user => $user);
+
+    # one that may come too late for its URL is none
+
+    put($notes, $url->json, $bytes, $way == 1) or return $way == 1;
+
+    $notes->({ %about, what => 'put', checksum => sha256_hex($bytes) });
+
+    return 1 if $way == 1;
+
+    my $done = complete($notes, $token, $url->json, $bytes, \%about)
+        or return 0;
+
+    if ($way == 3) {
+        my $id = $done->json->{activity_id};
+        my %old = %about;
+
+        # the row has a key of its own, where the first file is not: twice, the
+        # second time in the place of the first
+
+        $url = try($notes, sub {
+            return $t->post('/api/v1/upload/url', token => $token,
+                            timeout => 10, json => { activity_id => $id });
+        }) or return 0;
+
+        $about{key} = $url->json->{key};
+
+        for (1 .. 2) {
+            my $other = file();
+
+            put($notes, $url->json, $other) or return 0;
+            complete($notes, $token, $url->json, $other, \%about) or return 0;
+            $notes->({ %old, what => 'replaced' });
+        }
+    }
+
+    if ($way == 2) {
+        my $id = $done->json->{activity_id};
+
+        # when the answer got lost there is nothing left to delete
+
+        try($notes, sub {
+            return $t->request('DELETE', "/api/v1/upload/activity/$id/fit",
+                               token => $token, timeout => 10);
+        }, 404) or return 0;
+
+        $notes->({ %about, what => 'delete' });
+    }
+
+    return 1;
+}
+
+
+# no two are the same, and all are good
+
+sub file
+{
+    gzip(\$fit => \my $packed, -Comment => rand() . "$$" . time());
+
+    return $packed;
+}
+
+
+sub put
+{
+    my ($notes, $given, $bytes, $may_expire) = @_;
+
+    my $r = try($notes, sub {
+        return $t->url($given->{method}, $given->{upload_url}, body => $bytes,
+                       headers => $given->{headers}, timeout => 10);
+    }, $may_expire ? 400 : ());
+
+    return $r && $r->status == 200;
+}
+
+
+sub complete
+{
+    my ($notes, $token, $given, $bytes, $about) = @_;
+
+    my $done = try($notes, sub {
+        return $t->post('/api/v1/upload/complete', token => $token,
+                        timeout => 10,
+                        json => { activity_id => $given->{activity_id},
+                                  checksum => sha256_hex($bytes),
+                                  file_size => length($bytes) });
+    }) or return undef;
+
+    $notes->({ %$about, what => 'complete', checksum => sha256_hex($bytes),
+               activity => $done->json->{activity_id},
+               job => $done->json->{analysis_job_id} });
+
+    return $done;
+}
+
+
+sub notes
+{
+    my ($n) = @_;
+
+    my $i = 0;
+
+    open(my $fh, '>>', "$t->{dir}/walk.$n") or die "walk.$n: $!\n";
+    $fh->autoflush(1);
+
+    return sub { print $fh json_encode({ %{$_[0]}, n => $i++ }), "\n" };
 }
 
 
@@ -285,23 +517,22 @@ sub walk
 
 sub try
 {
-    my ($notes, $code) = @_;
+    my ($notes, $code, @also) = @_;
 
     my $end = time() + 30;
 
     while (time() < $end) {
         my $r = eval { $code->() };
 
-        return $r if $r && $r->status =~ /^20/;
-
         # 0: refused, reset, or cut off
 
-        my $status = $r ? $r->status : 0;
+        my $status = $r ? $r->status || 0 : 0;
+
+        return $r if $status =~ /^20/ || grep { $status == $_ } @also;
 
         if ($status != 0 && $status != 503) {
-            print $notes json_encode({ strange => 1, status => $status,
-                                       line => $r->line, body => $r->body }),
-                         "\n";
+            $notes->({ strange => 1, status => $status, line => $r->line,
+                       body => $r->body });
         }
 
         return undef if -e "$t->{dir}/stop";
@@ -309,7 +540,7 @@ sub try
         sleep(0.05);
     }
 
-    print $notes json_encode({ strange => 1, status => 'never' }), "\n";
+    $notes->({ strange => 1, status => 'never' });
 
     return undef;
 }
