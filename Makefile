@@ -50,7 +50,7 @@ TESTS      ?= t/*.t
 # a byte at a time, not those which look at the clock (the first line), nor
 # those which run no nginx of the harness (the second)
 
-NO_SHIM    := accuracy faults flood \
+NO_SHIM    := accuracy faults flood memory pgbouncer storefaults \
               aws docs migrate run script style unit
 SHIM       ?= $(filter-out $(NO_SHIM:%=t/%.t),$(wildcard t/*.t))
 
@@ -59,6 +59,12 @@ SHIM       ?= $(filter-out $(NO_SHIM:%=t/%.t),$(wildcard t/*.t))
 VALGRIND   ?= $(patsubst %,t/%.t,auth authcache batch carriers conf cors \
                 identity issuers keys leaks limit limitheaders log optional \
                 presign redis rotation status store)
+
+# those of the sidecar, whose leaks are looked for as well
+
+VALGRIND_SIDECAR ?= $(patsubst %,t/%.t,complete deletions doctor endpoint \
+                files health jobs migrate pgbouncer relay selfcomplete \
+                storefaults svix usage users webhook)
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \
@@ -215,9 +221,11 @@ shim:  ## the tests of the module, each call on a socket moves one byte
 	@RUNCOACH_SHIM=1 RUNCOACH_TEST_TIMEOUT=30 prove -j$(JOBS) -It/lib $(SHIM)
 
 soak: asan shim  ## what takes longer: sanitizers, valgrind, kill rounds, fuzzing
-	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t t/reload.t t/accuracy.t \
-	    t/flood.t
+	@RUNCOACH_SOAK=1 prove -It/lib t/faults.t t/memory.t t/reload.t \
+	    t/accuracy.t t/flood.t
 	@RUNCOACH_VALGRIND=1 RUNCOACH_TEST_TIMEOUT=60 prove -It/lib $(VALGRIND)
+	@RUNCOACH_VALGRIND=sidecar RUNCOACH_TEST_TIMEOUT=60 prove -It/lib \
+	    $(VALGRIND_SIDECAR)
 	@$(MAKE) --no-print-directory fuzz TIME=600
 
 bench: deps-bench  ## BENCH_CASES=name: CPU time, webhooks, completions

@@ -38,9 +38,8 @@ typedef struct {
 
 
 static int url_private_ipv4(const unsigned char *a);
-static int url_hosts(url_span_t hosts);
-static int url_private(const url_database_args_t *args, url_span_t hosts);
-static int url_private_hosts(url_span_t hosts);
+static int url_hosts(url_span_t hosts, int *private);
+static int url_private(const url_database_args_t *args, int private);
 static int url_private_decoded(url_span_t hosts);
 static const char *url_database_args(url_buf_t *b, const char *p,
     url_database_args_t *args);
@@ -141,6 +140,7 @@ const char *
 url_database(char *dst, size_t size, const char *src, int verify,
     const char *rootcert)
 {
+    int                   private;
     size_t                len;
     url_buf_t             b;
     const char           *p, *args, *path, *at, *error;
@@ -202,7 +202,7 @@ url_database(char *dst, size_t size, const char *src, int verify,
         return url_raw_password;
     }
 
-    if (!url_hosts(hosts)) {
+    if (url_hosts(hosts, &private) != 0) {
         return url_database_form;
     }
 
@@ -216,7 +216,7 @@ url_database(char *dst, size_t size, const char *src, int verify,
         return error;
     }
 
-    if (verify && !url_private(&a, hosts)
+    if (verify && !url_private(&a, private)
         && !url_equal(a.sslmode, "verify-full"))
     {
         url_argument(&b, "sslmode", "verify-full", sizeof("verify-full") - 1);
@@ -252,14 +252,18 @@ url_database(char *dst, size_t size, const char *src, int verify,
 }
 
 
-/* for libpq a bracket reaches beyond the path, if it is not closed before */
+/*
+ * The hosts before the path, which may have ports; -1: malformed.  For libpq a
+ * bracket that is not closed reaches beyond the path.
+ */
 
 static int
-url_hosts(url_span_t hosts)
+url_hosts(url_span_t hosts, int *private)
 {
     url_span_t   host, port;
     const char  *p, *last, *comma;
 
+    *private = 1;
     last = hosts.data + hosts.len;
 
     for (p = hosts.data; p <= last; p = comma + 1) {
@@ -270,11 +274,15 @@ url_hosts(url_span_t hosts)
         }
 
         if (url_hostport(p, comma - p, &host, &port) != NULL) {
-            return 0;
+            return -1;
+        }
+
+        if (!url_private_decoded(host)) {
+            *private = 0;
         }
     }
 
-    return 1;
+    return 0;
 }
 
 
@@ -285,7 +293,7 @@ url_hosts(url_span_t hosts)
  */
 
 static int
-url_private(const url_database_args_t *args, url_span_t hosts)
+url_private(const url_database_args_t *args, int private)
 {
     url_span_t  addr;
 
@@ -308,36 +316,7 @@ url_private(const url_database_args_t *args, url_span_t hosts)
         }
     }
 
-    return (args->host.len != 0) ? url_private_decoded(args->host)
-                                 : url_private_hosts(hosts);
-}
-
-
-/* those before the path, which may have ports */
-
-static int
-url_private_hosts(url_span_t hosts)
-{
-    url_span_t   host, port;
-    const char  *p, *last, *comma;
-
-    last = hosts.data + hosts.len;
-
-    for (p = hosts.data; p <= last; p = comma + 1) {
-
-        comma = memchr(p, ',', last - p);
-        if (comma == NULL) {
-            comma = last;
-        }
-
-        if (url_hostport(p, comma - p, &host, &port) != NULL
-            || !url_private_decoded(host))
-        {
-            return 0;
-        }
-    }
-
-    return 1;
+    return (args->host.len != 0) ? url_private_decoded(args->host) : private;
 }
 
 

@@ -28,12 +28,13 @@ int url_private_host(const char *host, size_t n);
 /*
  * DATABASE_URL as libpq wants it, into dst.
  *
- * Accepts postgres:// and postgresql://, each also with "+driver"; turns
- * asyncpg's ssl= into sslmode= and drops the arguments that only drivers of
- * Python know.  If verify, and one of the hosts is not private, an sslmode
- * that does not check the server's name becomes verify-full, with rootcert
- * unless the URL names its own.  A connect_timeout, an application_name and
- * a tcp_user_timeout are added if there is none.
+ * Accepts postgres:// and postgresql://, each also with "+driver", and nothing
+ * that libpq would read in another way; turns asyncpg's ssl= into sslmode= and
+ * drops the arguments that only drivers of Python know.  If verify, and one of
+ * the hosts is not private, an sslmode that does not check the server's name
+ * becomes verify-full, with rootcert unless the URL names its own.  A
+ * connect_timeout, an application_name and a tcp_user_timeout are added if
+ * there is none.
  *
  * Returns NULL, or what would be right, without a part of src in it: src has
  * a password.

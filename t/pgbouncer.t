@@ -275,7 +275,7 @@ ok($t->wait_for(sub {
 my $begin = time();
 
 is(event()->status, 503, 'a statement takes too long');
-cmp_ok(time() - $begin, '<', 2.5, 'and is given up in time');
+cmp_ok(time() - $begin, '<', $t->patience(2.5), 'and is given up in time');
 ok($t->wait_for(sub { return event()->status == 200 }, 15),
    'a statement takes too long: it passes');
 

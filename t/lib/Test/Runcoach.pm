@@ -579,7 +579,12 @@ sub valgrind
 
     return () unless $ENV{RUNCOACH_VALGRIND} && $name =~ /^(?:nginx|sidecar)/;
 
-    return ('valgrind', '-q',
+    # nginx leaves its pools to the end of the process
+
+    my @leaks = $name =~ /^sidecar/
+                ? ('--leak-check=full', '--show-leak-kinds=definite') : ();
+
+    return ('valgrind', '-q', @leaks,
             "--log-file=$self->{dir}/sanitizer.valgrind-%p");
 }
 
@@ -702,13 +707,23 @@ sub run_daemon
 }
 
 
+# seconds that something may take which is slower under valgrind
+
+sub patience
+{
+    my ($self, $seconds) = @_;
+
+    return $ENV{RUNCOACH_VALGRIND} ? $seconds * 5 : $seconds;
+}
+
+
 # polls until the sub is true; the value, or undef after the timeout
 
 sub wait_for
 {
     my ($self, $code, $timeout) = @_;
 
-    my $end = time() + ($timeout || $TIMEOUT);
+    my $end = time() + ($timeout ? $self->patience($timeout) : $TIMEOUT);
 
     while (1) {
         my $value = $code->();
@@ -1214,7 +1229,8 @@ sub sidecar_run
 {
     my ($self, $args, $env, %opt) = @_;
 
-    return $self->command([$self->sidecar_copy(), @$args],
+    return $self->command([$self->valgrind('sidecar'), $self->sidecar_copy(),
+                           @$args],
                           env => $self->sidecar_env($env), runas => 1, %opt);
 }
 
