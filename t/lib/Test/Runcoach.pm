@@ -571,13 +571,17 @@ sub spawn
 }
 
 
-# what it reports is found where the sanitizers' reports are
+# RUNCOACH_VALGRIND=1, or =sidecar for that alone; what it reports is found where
+# the sanitizers' reports are
 
 sub valgrind
 {
     my ($self, $name) = @_;
 
-    return () unless $ENV{RUNCOACH_VALGRIND} && $name =~ /^(?:nginx|sidecar)/;
+    my $which = $ENV{RUNCOACH_VALGRIND} or return ();
+
+    return () unless $name =~ ($which eq 'sidecar' ? qr/^sidecar/
+                                                   : qr/^(?:nginx|sidecar)/);
 
     # nginx leaves its pools to the end of the process
 
@@ -713,7 +717,7 @@ sub patience
 {
     my ($self, $seconds) = @_;
 
-    return $ENV{RUNCOACH_VALGRIND} ? $seconds * 5 : $seconds;
+    return $ENV{RUNCOACH_VALGRIND} ? $seconds * 10 : $seconds;
 }
 
 
