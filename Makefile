@@ -63,8 +63,8 @@ VALGRIND   ?= $(patsubst %,t/%.t,auth authcache batch carriers conf cors \
 # those of the sidecar, whose leaks are looked for as well
 
 VALGRIND_SIDECAR ?= $(patsubst %,t/%.t,complete deletions doctor endpoint \
-                files health jobs migrate pgbouncer relay selfcomplete \
-                storefaults svix usage users webhook)
+                files jobs migrate pgbouncer relay selfcomplete storefaults \
+                svix usage users webhook)
 
 
 .PHONY: all module sidecar unit replay fuzzers deps deps-run deps-check \

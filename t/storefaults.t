@@ -168,10 +168,14 @@ for my $case (
                . ' WHERE fit_file_key = $1', $key), 't',
        "$what: nothing is said of it");
 
-    # what is there now can be completed
+    # what is there now can be completed, and is looked at before the next one
 
     faults();
     is(complete($id, $size)->status, 200, "$what: completed again");
+    ok($t->wait_for(sub {
+        return $t->sql("SELECT count(*) FROM edge_jobs WHERE kind = 'analyze'"
+                       . " AND state IN ('queued', 'running')") == 0;
+    }, 10), "$what: and judged again");
 }
 
 # the store names a wrong ETag: what was seen then is not what is read later

@@ -946,7 +946,12 @@ sub reload
 {
     my ($self) = @_;
 
-    my %old = map { $_ => 1 } $self->workers();
+    # nginx listens before it has workers, and they are forked before they are
+    # called so
+
+    $self->wait_for(sub { return $self->workers() });
+
+    my %old = map { $_ => 1 } $self->children($self->{nginx}{pid});
 
     kill('HUP', $self->{nginx}{pid});
 
