@@ -87,7 +87,7 @@ ok($t->wait_for(sub { return status($id) eq 'analyzed' }, 10), 'analyzed');
 
 $r = $t->get('/api/v1/upload/stats', token => $token)->json;
 is($r->{total_files}, 1, 'stats');
-is($r->{account_total_files}, 1, 'stats: all');
+is($r->{account}{total_files}, 1, 'stats: all');
 
 $r = $t->get("/api/v1/upload/activity/$id/download-url", token => $token);
 ok($t->url('GET', $r->json->{download_url})->body eq $fit, 'download');
