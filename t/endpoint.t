@@ -137,7 +137,7 @@ for my $case (
 
     ($status, $out) = $t->command([$t->nginx(), '-t', '-q', '-p', $t->{home},
                                    '-c', "$t->{home}/nginx.conf"],
-                                  env => { %{$t->sanitizer_preload()}, %env },
+                                  env => { %{$t->preload()}, %env },
                                   runas => 1);
     isnt($status, 0, "edge refuses: $name");
     like($out, $re, "edge says why: $name");
