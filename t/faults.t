@@ -180,7 +180,7 @@ $inbox{$_}++ for split(/\n/, $t->sql('SELECT svix_id FROM edge_inbox'));
 my @wrong = grep { ($inbox{$_->{id}} // 0) != 1 } @{$noted{event}};
 
 is(scalar(@wrong), 0, 'each acknowledged event is in the inbox once')
-    or diag(map { json_encode($_) . "\n" } @wrong);
+    or diag(map { json_encode($_) . "\n" . told($_->{id}) } @wrong);
 
 # users: those whose events have all been taken
 
@@ -248,7 +248,7 @@ for my $key (sort keys %last) {
 }
 
 is(scalar(@wrong), 0, 'each file is what was acknowledged last')
-    or diag(map { json_encode($_) . "\n" } @wrong);
+    or diag(map { json_encode($_) . "\n" . told($_->{key}) } @wrong);
 is($t->sql('SELECT count(*) FROM (SELECT fit_file_key FROM activities'
            . ' WHERE fit_file_key IS NOT NULL GROUP BY 1 HAVING count(*) > 1)'
            . ' x'), 0, 'no row twice');
@@ -294,6 +294,17 @@ sub noted
     }
 
     return $lines;
+}
+
+
+# what the sidecar has logged about it
+
+sub told
+{
+    my ($id) = @_;
+
+    return join('', grep { /\Q$id\E/ }
+                    split(/^/, $t->read_file("$t->{dir}/sidecar-serve.out")));
 }
 
 
