@@ -47,7 +47,7 @@
     "local floor, ceil = math.floor, math.ceil\n"                             \
     "local most = 9007199254740992\n"                                         \
     "local length = ARGV[1] + 0\n"                                            \
-    "local t = call('TIME')\n"                                                \
+    "local t = redis.call('TIME')\n"                                          \
     "local now = t[1] * 1000000 + t[2]\n"                                     \
     "local current = floor(now / length)\n"                                   \
     "\n"                                                                      \
