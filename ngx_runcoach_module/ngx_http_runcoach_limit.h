@@ -302,6 +302,12 @@ char *ngx_http_runcoach_limit_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 
+/* the node of a lease that is not a spare one */
+
+#define ngx_http_runcoach_limit_node(l)                                       \
+    ((ngx_http_runcoach_limit_node_t *)                                       \
+     ((u_char *) (l) - offsetof(ngx_http_runcoach_limit_node_t, lease)))
+
 #define ngx_http_runcoach_limit_now()                                         \
     ((uint64_t) ngx_current_msec * 1000 + 1)
 

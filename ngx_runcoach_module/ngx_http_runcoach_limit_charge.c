@@ -307,8 +307,10 @@ ngx_http_runcoach_limit_decide(ngx_http_runcoach_limit_main_conf_t *lmcf,
         check = &ctx->checks[i];
         key = &ctx->keys[i];
 
+        /* a client whose node was made, or not, has a digest already */
+
         if ((key->call || verdict == RUNCOACH_LEASE_ASK) && !check->digested) {
-            node = ngx_http_runcoach_limit_lookup(lmcf->sh, &check->id);
+            node = ngx_http_runcoach_limit_node(key->node);
 
             ngx_memcpy(check->digest, node->digest, sizeof(check->digest));
             check->digested = 1;
@@ -809,9 +811,14 @@ ngx_http_runcoach_limit_end(ngx_http_runcoach_limit_call_t *call,
     }
 
     for (i = 0; i < call->n; i++) {
-        node = ngx_http_runcoach_limit_lookup(sh, &call->items[i].id);
 
-        if (node != NULL && node->leased.next == NULL
+        if (call->keys[i].node == NULL) {
+            continue;
+        }
+
+        node = ngx_http_runcoach_limit_node(call->keys[i].node);
+
+        if (node->leased.next == NULL
             && runcoach_lease_worth(&node->lease, now) > 1)
         {
             ngx_queue_insert_tail(&sh->leased, &node->leased);

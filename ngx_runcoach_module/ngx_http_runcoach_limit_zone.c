@@ -10,7 +10,8 @@
 #include <openssl/rand.h>
 
 
-#define NGX_HTTP_RUNCOACH_LIMIT_TRIES  8    /* nodes that may have to go */
+#define NGX_HTTP_RUNCOACH_LIMIT_TRIES  8      /* nodes that may have to go */
+#define NGX_HTTP_RUNCOACH_LIMIT_KEEP   5000   /* ms */
 
 
 static ngx_http_runcoach_limit_node_t *ngx_http_runcoach_limit_expire(
@@ -150,7 +151,10 @@ ngx_http_runcoach_limit_touch(ngx_http_runcoach_limit_shctx_t *sh,
 }
 
 
-/* a client of whom nothing is left to know makes room, so the zone shrinks */
+/*
+ * A client of whom nothing is left to know makes room, so the zone shrinks; not
+ * at once, as who comes regularly is known by that, and gets leases for it.
+ */
 
 static ngx_http_runcoach_limit_node_t *
 ngx_http_runcoach_limit_expire(ngx_http_runcoach_limit_shctx_t *sh,
@@ -167,7 +171,10 @@ ngx_http_runcoach_limit_expire(ngx_http_runcoach_limit_shctx_t *sh,
 
     node = ngx_queue_data(q, ngx_http_runcoach_limit_node_t, queue);
 
-    if (runcoach_lease_worth(&node->lease, now) != 0) {
+    if ((int32_t) ((uint32_t) (now / 1000) - node->lease.seen)
+        < NGX_HTTP_RUNCOACH_LIMIT_KEEP
+        || runcoach_lease_worth(&node->lease, now) != 0)
+    {
         return NULL;
     }
 

@@ -155,7 +155,14 @@ cmp_ok($t->sql('SELECT count(*) FROM pg_stat_activity WHERE application_name'
                . " = 'runcoach-sidecar'"), '<=', 2,
        'forty at once: two connections to the server');
 
-# nothing was left in a session, nor asked of one
+# this PgBouncer does not know what is prepared, which the sidecar has noticed;
+# what it has left in sessions is named by its text, so it is good for others
+
+like($t->read_file('sidecar-serve.out'),
+     qr/database pooler keeps no prepared statements/, 'nothing is prepared')
+    if pooler_version() < 1.21;
+
+# nothing else was left in a session, nor asked of one
 
 my @statements = grep { /^<runcoach-sidecar> LOG: / }
                  split(/\n/, $t->read_file('pg.out'));
@@ -166,7 +173,8 @@ for my $case (
     [ 'a setting', qr/(?::\ |;)\s*SET\s+(?!LOCAL\b|application_name\b)
                       |set_config\([^)]*false\)/xi ],
     [ 'a lock', qr/\bpg_(?:try_)?advisory_(?:un)?lock(?:_shared)?\s*\(/ ],
-    [ 'a prepared statement', qr/(?:parse|bind|execute) (?!<unnamed>)\S+:/ ],
+    [ 'a prepared statement',
+      qr/(?:parse|bind|execute) (?!<unnamed>|edge_[0-9a-f]{16}:)\S+:/ ],
     [ 'PREPARE', qr/statement: \s*(?:PREPARE|EXECUTE|DEALLOCATE)\b/i ],
     [ 'LISTEN', qr/statement: \s*(?:LISTEN|UNLISTEN)\b/i ],
     [ 'a cursor', qr/\bDECLARE \S+ .*CURSOR\b.* WITH HOLD/i ],
@@ -313,3 +321,12 @@ sub wake
 }
 
 ###############################################################################
+
+
+sub pooler_version
+{
+    my ($version) = $t->command(['pgbouncer', '--version'])
+                    =~ /PgBouncer (\d+\.\d+)/;
+
+    return $version // 0;
+}
