@@ -32,6 +32,10 @@
 #define HTTP_POOL         98304
 #define HTTP_RETRY_AFTER  "2"
 
+/* transactions for many at a time: with more of them each is for fewer */
+
+#define HTTP_GROUPS       2
+
 /* ms in the queue after which who asked would not wait for the end of it */
 
 #define HTTP_PATIENCE     12000
@@ -88,6 +92,7 @@ struct http_s {
     unsigned                waiting;
     unsigned                active;
     unsigned                sleeping;    /* workers that wait for wakeup */
+    unsigned                groups;      /* of requests done together */
     unsigned                waking:1;    /* one of them is about to look */
     unsigned                stopping:1;
 
@@ -103,7 +108,8 @@ static int http_stale(const struct sockaddr_un *sun);
 static void *http_worker(void *data);
 static int http_worker_init(worker_t *w, const config_t *cf);
 static void http_worker_free(worker_t *w);
-static http_job_t *http_take(http_t *http);
+static http_job_t **http_find(http_t *http);
+static http_job_t *http_take(http_t *http, http_job_t **p);
 static void http_wake(http_t *http);
 static void http_run(http_job_t *job, worker_t *w);
 static long http_elapsed(const struct timespec *since);
@@ -617,8 +623,9 @@ http_worker(void *data)
 {
     http_t      *http = data;
 
-    worker_t     w;
-    http_job_t  *job;
+    unsigned      together;
+    worker_t      w;
+    http_job_t   *job, **p;
 
     if (http_worker_init(&w, http->cf) != 0) {
         log_error("no memory for a worker");
@@ -629,18 +636,26 @@ http_worker(void *data)
 
     for ( ;; ) {
 
-        while (http->first == NULL && !http->stopping) {
+        while ((p = http_find(http)) == NULL
+               && !(http->stopping && http->first == NULL))
+        {
             http->sleeping++;
             pthread_cond_wait(&http->wakeup, &http->lock);
             http->sleeping--;
             http->waking = 0;
         }
 
-        if (http->first == NULL) {
+        if (p == NULL) {
+
+            /* nor will there be anything for those who wait for their turn */
+
+            pthread_cond_broadcast(&http->wakeup);
             break;
         }
 
-        job = http_take(http);
+        job = http_take(http, p);
+        together = job->together;
+
         http_wake(http);
 
         pthread_mutex_unlock(&http->lock);
@@ -648,6 +663,8 @@ http_worker(void *data)
         http_run(job, &w);
 
         pthread_mutex_lock(&http->lock);
+
+        http->groups -= (together > 1);
     }
 
     pthread_mutex_unlock(&http->lock);
@@ -689,17 +706,38 @@ http_worker_free(worker_t *w)
 
 
 /*
+ * The first request that may be taken, or NULL.  Those which are done together
+ * wait while enough of them are under way: the next to go are then more.
+ */
+
+static http_job_t **
+http_find(http_t *http)
+{
+    http_job_t  **p;
+
+    for (p = &http->first; *p != NULL; p = &(*p)->next) {
+
+        if ((*p)->together == 1 || http->groups < HTTP_GROUPS) {
+            return p;
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
  * The first of the queue, which is locked and not empty, with those behind it
  * that its handler takes together.
  */
 
 static http_job_t *
-http_take(http_t *http)
+http_take(http_t *http, http_job_t **p)
 {
     unsigned     n;
     http_job_t  *job, *last;
 
-    job = http->first;
+    job = *p;
     last = job;
 
     job->late = (http_elapsed(&job->queued) > HTTP_PATIENCE);
@@ -713,14 +751,15 @@ http_take(http_t *http)
         last = last->next;
     }
 
-    http->first = last->next;
+    *p = last->next;
     metrics_queue(http->waiting -= n);
 
-    if (http->first == NULL) {
-        http->last = &http->first;
+    if (*p == NULL) {
+        http->last = p;
     }
 
     last->next = NULL;
+    http->groups += (job->together > 1);
 
     return job;
 }
@@ -734,7 +773,7 @@ http_take(http_t *http)
 static void
 http_wake(http_t *http)
 {
-    if (http->first != NULL && http->sleeping > 0 && !http->waking) {
+    if (http->sleeping > 0 && !http->waking && http_find(http) != NULL) {
         http->waking = 1;
         pthread_cond_signal(&http->wakeup);
     }
