@@ -152,8 +152,14 @@ is($t->request('DELETE', '/limits?policy=hot&key=h')->status, 200,
    'reset of a lease');
 is($t->get('/hot?user=h')->status, 200, 'and on it goes');
 
-# the other edge keeps its bound, until it is told
+# the other edge asks again within a second, or is told itself
 
+ok($other->wait_for(sub { $other->get('/?user=a')->status == 200 }, 5),
+   'the other edge hears of it');
+
+get('a') for 1 .. 5;
+$other->get('/?user=a') for 1 .. 2;
+is($other->get('/?user=a')->status, 429, 'it is limited again');
 is($other->request('DELETE', '/limits?policy=user&key=a')->status, 200,
    'reset on the other edge');
 is($other->get('/?user=a')->status, 200, 'and it lets pass');

@@ -103,7 +103,7 @@ my @cases = (
     { name => 'empty_gif, headers, 10,000 users', path => '/gif/headers',
       users => 10_000 },
     { name => 'limit, leased, 10,000 users', path => '/limit',
-      users => 10_000, base => 'empty_gif, headers, 10,000 users' },
+      users => 10_000, warm => 2, base => 'empty_gif, headers, 10,000 users' },
 
     { name => 'empty_gif, 10,000 users', path => '/gif', users => 10_000 },
     { name => 'limit, exact, unix socket', path => '/exact', users => 10_000,

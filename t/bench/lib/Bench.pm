@@ -145,6 +145,7 @@ sub newer
 #     server  the Test::Runcoach whose nginx has one worker
 #     path    of the URL; args, body, and rotate: of how many tokens, or users:
 #             of how many users
+#     warm    seconds before each slice, for what adapts to the load
 #     counts  a sub whose growth is divided by the requests too
 #     code    instead of these: returns the microseconds one takes
 #
@@ -205,6 +206,7 @@ sub measure
                         beside => 0, counted => 0, foreign => 0 };
 
         } else {
+            $self->slice($case, $case->{warm}) if $case->{warm};
             $result = $self->slice($case, $self->{seconds});
         }
 
