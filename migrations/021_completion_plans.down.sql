@@ -159,3 +159,7 @@ BEGIN
     END IF;
 END
 $$;
+
+DROP FUNCTION IF EXISTS edge_new_upload(integer, bigint, text, bigint, text,
+                                        text, text);
+DROP FUNCTION IF EXISTS edge_storage_metadata(json, bigint, text);

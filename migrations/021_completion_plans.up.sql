@@ -1,3 +1,57 @@
+-- A row which is made for an upload is written once.  Its garmin_id is unique for
+-- a person and must not be one of Garmin's, so it is the row's own number, which
+-- has to be known before.
+
+DO $$
+BEGIN
+    IF pg_get_serial_sequence('activities', 'id') IS NULL THEN
+        RAISE EXCEPTION 'activities.id has no sequence'
+        USING HINT = 'It must be serial or an identity column.';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION edge_new_upload(
+    p_user_id integer, p_upload_id bigint, p_key text, p_size bigint,
+    p_etag text, p_checksum text, p_name text)
+RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id  bigint := nextval(pg_get_serial_sequence('activities', 'id'));
+BEGIN
+    INSERT INTO activities
+        (id, user_id, garmin_id, activity_type, name, start_time,
+         has_fit_file, has_stryd, has_external_hr, fit_file_key, r2_key,
+         storage_provider, storage_metadata, fit_file_status, fit_file_size,
+         fit_file_etag, fit_file_checksum, fit_uploaded_at,
+         created_at, updated_at)
+    OVERRIDING SYSTEM VALUE
+    VALUES (v_id, p_user_id, -v_id, 'running',
+            coalesce(nullif(left(p_name, 200), ''), 'FIT Upload'), now(),
+            false, false, false, p_key, p_key,
+            'r2', edge_storage_metadata(NULL, p_size, p_etag), 'uploaded',
+            p_size, p_etag, p_checksum, now(), now(), now());
+
+    INSERT INTO edge_uploads (user_id, upload_id, activity_id)
+    VALUES (p_user_id, p_upload_id, v_id);
+
+    RETURN v_id;
+END
+$$;
+
+-- what the application reads about a file, over what is there
+
+CREATE OR REPLACE FUNCTION edge_storage_metadata(
+    p_old json, p_size bigint, p_etag text)
+RETURNS json
+LANGUAGE sql STABLE AS $$
+    SELECT ((CASE WHEN jsonb_typeof(p_old::jsonb) = 'object'
+                  THEN p_old::jsonb ELSE '{}' END)
+            || jsonb_build_object('status', 'uploaded', 'size', p_size,
+                                  'etag', p_etag, 'uploaded_at', now()))::json
+$$;
+
+
 -- What a connection plans while edge_jobs is empty it keeps for long, and then
 -- the index of all that is queued looks as good as that of one key.  So "is
 -- queued" is written here in ways which that index does not answer.
@@ -14,9 +68,10 @@ DECLARE
     v_row     record;
     v_job     record;
     v_dedupe  text;
-    v_same    boolean;
     v_new     boolean := false;
 BEGIN
+    p_etag := coalesce(p_etag, '');
+
     IF p_activity_id > 2147483647 THEN
         PERFORM pg_advisory_xact_lock(
             hashtextextended('edge:upload:' || p_user_id || ':'
@@ -27,64 +82,51 @@ BEGIN
         WHERE e.user_id = p_user_id AND e.upload_id = p_activity_id;
 
         IF NOT FOUND THEN
-
-            -- garmin_id is unique for a person and must not be one of
-            -- Garmin's; the row's own number, which it becomes below, is
-            -- known only afterwards
-
-            INSERT INTO activities AS a
-                (user_id, garmin_id, activity_type, name, start_time,
-                 has_fit_file, has_stryd, has_external_hr,
-                 created_at, updated_at)
-            VALUES (p_user_id, -p_activity_id, 'running',
-                    coalesce(nullif(left(p_name, 200), ''), 'FIT Upload'),
-                    now(), false, false, false, now(), now())
-            RETURNING a.id INTO v_id;
-
+            v_id := edge_new_upload(p_user_id, p_activity_id, p_key, p_size,
+                                    p_etag, p_checksum, p_name);
             v_new := true;
-
-            INSERT INTO edge_uploads (user_id, upload_id, activity_id)
-            VALUES (p_user_id, p_activity_id, v_id);
         END IF;
     END IF;
 
-    PERFORM edge_lock_activity(v_id);
-
-    SELECT a.fit_file_key, a.fit_file_etag, a.fit_file_status,
-           a.fit_uploaded_at, a.updated_at,
-           coalesce(a.fit_file_key, a.r2_key) AS key
-    INTO v_row
-    FROM activities a
-    WHERE a.id = v_id AND a.user_id = p_user_id
-    FOR UPDATE;
-
-    IF NOT FOUND THEN
-        outcome := 'no_activity';
-        RETURN;
-    END IF;
-
     activity_id := v_id;
-    p_etag := coalesce(p_etag, '');
     v_dedupe := 'analyze:' || v_id || ':' || p_etag;
 
-    v_same := v_row.fit_file_key IS NOT DISTINCT FROM p_key
-              AND v_row.fit_file_etag IS NOT DISTINCT FROM p_etag
-              AND coalesce(v_row.fit_file_status, '') IN
-                  ('uploaded', 'analyzing', 'analyzed');
+    IF NOT v_new THEN
+        PERFORM edge_lock_activity(v_id);
 
-    SELECT j.id, j.state INTO v_job
-    FROM edge_jobs j WHERE j.dedupe_key = v_dedupe;
+        SELECT a.fit_file_key, a.fit_file_etag, a.fit_file_status,
+               a.fit_uploaded_at, a.updated_at,
+               coalesce(a.fit_file_key, a.r2_key) AS key
+        INTO v_row
+        FROM activities a
+        WHERE a.id = v_id AND a.user_id = p_user_id
+        FOR UPDATE;
 
-    IF v_same AND v_job.id IS NOT NULL AND v_job.state <> 'dead' THEN
-        outcome := 'repeated';
-        job_id := v_job.id;
-        RETURN;
-    END IF;
+        IF NOT FOUND THEN
+            outcome := 'no_activity';
+            activity_id := NULL;
+            RETURN;
+        END IF;
 
-    IF v_row.fit_uploaded_at > p_seen
-       OR (v_row.fit_file_status = 'deleted' AND v_row.updated_at > p_seen)
-    THEN
-        RAISE EXCEPTION 'the look is older' USING ERRCODE = 'ED001';
+        SELECT j.id, j.state INTO v_job
+        FROM edge_jobs j WHERE j.dedupe_key = v_dedupe;
+
+        IF v_row.fit_file_key IS NOT DISTINCT FROM p_key
+           AND v_row.fit_file_etag IS NOT DISTINCT FROM p_etag
+           AND coalesce(v_row.fit_file_status, '') IN
+               ('uploaded', 'analyzing', 'analyzed')
+           AND v_job.id IS NOT NULL AND v_job.state <> 'dead'
+        THEN
+            outcome := 'repeated';
+            job_id := v_job.id;
+            RETURN;
+        END IF;
+
+        IF v_row.fit_uploaded_at > p_seen
+           OR (v_row.fit_file_status = 'deleted' AND v_row.updated_at > p_seen)
+        THEN
+            RAISE EXCEPTION 'the look is older' USING ERRCODE = 'ED001';
+        END IF;
     END IF;
 
     -- an earlier file under the same key may still wait for its removal:
@@ -103,28 +145,25 @@ BEGIN
         RAISE EXCEPTION 'key is being removed' USING ERRCODE = 'ED001';
     END IF;
 
-    UPDATE activities a
-    SET garmin_id = CASE WHEN v_new THEN -v_id ELSE a.garmin_id END,
-        fit_file_key = p_key, r2_key = p_key, storage_provider = 'r2',
-        storage_metadata = ((CASE
-            WHEN jsonb_typeof(a.storage_metadata::jsonb) = 'object'
-            THEN a.storage_metadata::jsonb ELSE '{}' END)
-            || jsonb_build_object('status', 'uploaded', 'size', p_size,
-                                  'etag', p_etag,
-                                  'uploaded_at', now()))::json,
-        fit_file_status = 'uploaded', fit_file_size = p_size,
-        fit_file_etag = p_etag, fit_file_checksum = p_checksum,
-        fit_uploaded_at = now(), fit_analyzed_at = NULL, fit_error = NULL,
-        updated_at = now()
-    WHERE a.id = v_id;
+    IF NOT v_new THEN
+        UPDATE activities a
+        SET fit_file_key = p_key, r2_key = p_key, storage_provider = 'r2',
+            storage_metadata = edge_storage_metadata(
+                a.storage_metadata::json, p_size, p_etag),
+            fit_file_status = 'uploaded', fit_file_size = p_size,
+            fit_file_etag = p_etag, fit_file_checksum = p_checksum,
+            fit_uploaded_at = now(), fit_analyzed_at = NULL, fit_error = NULL,
+            updated_at = now()
+        WHERE a.id = v_id;
 
-    -- URLs to read the one that was replaced are good for a while
+        -- URLs to read the one that was replaced are good for a while
 
-    IF v_row.key <> p_key THEN
-        INSERT INTO edge_jobs
-            (kind, user_id, activity_id, object_key, object_etag, run_at)
-        VALUES ('delete_object', p_user_id, v_id, v_row.key,
-                v_row.fit_file_etag, now() + interval '10 minutes');
+        IF v_row.key <> p_key THEN
+            INSERT INTO edge_jobs
+                (kind, user_id, activity_id, object_key, object_etag, run_at)
+            VALUES ('delete_object', p_user_id, v_id, v_row.key,
+                    v_row.fit_file_etag, now() + interval '10 minutes');
+        END IF;
     END IF;
 
     INSERT INTO edge_jobs AS j
