@@ -5,8 +5,8 @@
 DO $$
 BEGIN
     IF pg_get_serial_sequence('activities', 'id') IS NULL THEN
-        RAISE EXCEPTION 'activities.id has no sequence'
-        USING HINT = 'It must be serial or an identity column.';
+        RAISE EXCEPTION 'activities.id has no sequence: it must be serial or '
+                        'an identity column';
     END IF;
 END
 $$;

@@ -559,4 +559,17 @@ for my $db (qw/ blank reference /) {
     test_concurrency($db);
 }
 
+# the number of a row has to be known before it is written
+
+$pg->sql_as('postgres', 'CREATE DATABASE numbered');
+$pg->sql_as('numbered', 'CREATE TABLE users (id serial PRIMARY KEY, email'
+                        . ' varchar(255) NOT NULL UNIQUE)');
+$pg->sql_as('numbered', 'CREATE TABLE activities (id integer PRIMARY KEY)');
+
+my ($status, $out) = migrate('numbered', 'up');
+
+ok($status != 0, 'activities.id without a sequence');
+like($out, qr/activities\.id has no sequence: it must be serial or an/,
+     'is named, with what would be right');
+
 $t->done();
