@@ -11,6 +11,7 @@ END
 $$;
 
 DROP FUNCTION IF EXISTS edge_recount_usage();
+DROP FUNCTION IF EXISTS edge_fold_usage();
 DROP FUNCTION IF EXISTS edge_account_usage();
 DROP FUNCTION IF EXISTS edge_note_usage();
 DROP TABLE IF EXISTS edge_usage;

@@ -79,29 +79,32 @@ END
 $$;
 
 
--- The sums.  The rows are made one when they have become many; a reader
--- meanwhile sees either those or that one.
+-- The sums.
 
 CREATE OR REPLACE FUNCTION edge_account_usage(
     OUT files bigint, OUT bytes bigint)
-LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    v_rows  bigint;
-BEGIN
-    SELECT count(*), coalesce(sum(u.files), 0), coalesce(sum(u.bytes), 0)
-    INTO v_rows, files, bytes
-    FROM edge_usage u;
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(u.files), 0)::bigint, coalesce(sum(u.bytes), 0)::bigint
+    FROM edge_usage u
+$$;
 
-    IF v_rows > 1000
-       AND pg_try_advisory_xact_lock(hashtextextended('edge:usage', 0))
-    THEN
-        WITH gone AS (
-            DELETE FROM edge_usage u RETURNING u.files, u.bytes
-        )
-        INSERT INTO edge_usage (files, bytes)
-        SELECT sum(g.files), sum(g.bytes) FROM gone g;
+
+-- Makes one row of many; who reads meanwhile sees either those or that one.
+-- The worker calls it once a day.
+
+CREATE OR REPLACE FUNCTION edge_fold_usage()
+RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('edge:usage', 0)) THEN
+        RETURN;
     END IF;
+
+    WITH gone AS (
+        DELETE FROM edge_usage u RETURNING u.files, u.bytes
+    )
+    INSERT INTO edge_usage (files, bytes)
+    SELECT sum(g.files), sum(g.bytes) FROM gone g HAVING count(*) > 0;
 END
 $$;
 

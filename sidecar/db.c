@@ -19,6 +19,10 @@
 #define DB_STATEMENTS  32
 #define DB_NAME        32
 
+/* ms without pipelines, after one that took too long */
+
+#define DB_APART       60000
+
 
 typedef struct {
     uint64_t     hash;
@@ -32,6 +36,9 @@ struct db_s {
     unsigned     used:1;        /* the connection has answered before */
     unsigned     inside:1;      /* a transaction block: no other connection */
     unsigned     plain:1;       /* a pooler loses prepared statements */
+    unsigned     away:1;        /* it could not be reached just now */
+    unsigned     hurried:1;     /* others wait: nothing is tried again */
+    long long    apart;         /* until then there is no pipeline */
     PGconn      *conn;
 
     /* what this connection has seen */
@@ -55,7 +62,7 @@ static void db_notice(void *data, const PGresult *result);
 static PGresult *db_execute(db_t *db, const char *sql, unsigned n,
     const char *const *params, int *timedout);
 static int db_pipeline(db_t *db, const char *sql, unsigned n,
-    db_call_t *calls, unsigned ncalls);
+    db_call_t *calls, unsigned ncalls, long long until);
 static int db_send_all(db_t *db, const db_statement_t *statement,
     const char *sql, unsigned n, const db_call_t *calls, unsigned ncalls);
 static void db_clear_all(db_call_t *calls, unsigned ncalls);
@@ -141,7 +148,9 @@ db_query(db_t *db, const char *what, const char *sql, unsigned n,
             continue;
         }
 
-        if (class == DB_CLASS_AGAIN && tries < DB_TRIES && !db->inside) {
+        if (class == DB_CLASS_AGAIN && tries < DB_TRIES && !db->inside
+            && !db->hurried)
+        {
             PQclear(res);
             continue;
         }
@@ -178,33 +187,41 @@ void
 db_query_each(db_t *db, const char *what, const char *sql, unsigned n,
     db_call_t *calls, unsigned ncalls)
 {
-    unsigned  i;
+    unsigned   i;
+    long long  until;
 
     for (i = 0; i < ncalls; i++) {
         calls[i].result = NULL;
     }
 
-    if (ncalls > 1 && db_pipeline(db, sql, n, calls, ncalls) != 0) {
-        log_warn("database failed statement=%s sqlstate=- reason=timeout",
-                 what);
+    until = db_now() + db->timeout * 1000LL;
+
+    if (ncalls > 1 && db_now() >= db->apart
+        && db_pipeline(db, sql, n, calls, ncalls, until) != 0)
+    {
+        /* one at a time some of them would have been in time */
+
+        db->apart = db_now() + DB_APART;
+        db_report(db, what, NULL, DB_CLASS_LATER, 1);
         return;
     }
 
-    for (i = 0; i < ncalls; i++) {
+    db->hurried = (ncalls > 1);
 
-        if (calls[i].result != NULL) {
-            continue;
-        }
+    /* nobody waits for longer than for one statement, whoever is before */
 
-        /* a server that is away is not waited for by each of them */
+    for (i = 0; i < ncalls && (i == 0 || db_now() < until); i++) {
 
-        if (db_query(db, what, sql, n, calls[i].params, &calls[i].result)
-            == DB_RETRY
-            && (i + 1 == ncalls || db_connect(db, what) != DB_OK))
+        if (calls[i].result == NULL
+            && db_query(db, what, sql, n, calls[i].params, &calls[i].result)
+               == DB_RETRY
+            && db->away)
         {
-            return;
+            break;
         }
     }
+
+    db->hurried = 0;
 }
 
 
@@ -303,6 +320,7 @@ db_connect(db_t *db, const char *what)
         return DB_RETRY;
     }
 
+    db->away = 1;
     db->conn = PQconnectdb(db->url);
 
     if (db->conn == NULL || PQstatus(db->conn) != CONNECTION_OK
@@ -315,6 +333,7 @@ db_connect(db_t *db, const char *what)
         return DB_RETRY;
     }
 
+    db->away = 0;
     metrics_add(METRICS_DB_CONNECTIONS);
 
     /* a notice may repeat what a statement was given */
@@ -400,12 +419,11 @@ db_execute(db_t *db, const char *sql, unsigned n, const char *const *params,
 
 static int
 db_pipeline(db_t *db, const char *sql, unsigned n, db_call_t *calls,
-    unsigned ncalls)
+    unsigned ncalls, long long until)
 {
     int              timedout, done;
     unsigned         i;
     PGresult        *res;
-    long long        until;
     db_statement_t  *statement;
 
     if (PQstatus(db->conn) != CONNECTION_OK || !db->used || db->inside) {
@@ -421,7 +439,6 @@ db_pipeline(db_t *db, const char *sql, unsigned n, db_call_t *calls,
     }
 
     timedout = 0;
-    until = db_now() + db->timeout * 1000LL;
 
     if (PQenterPipelineMode(db->conn) != 1
         || db_send_all(db, statement, sql, n, calls, ncalls) != 0)

@@ -63,6 +63,9 @@ typedef struct {
  * of a call is NULL if it failed.  But if none fails there is one round trip
  * and one transaction for all: locks are kept until its end, so calls must
  * come in an order that does not deadlock.
+ *
+ * All of them together have about the time of one statement: what has not been
+ * run by then is NULL, too.
  */
 
 void db_query_each(db_t *db, const char *what, const char *sql, unsigned n,

@@ -90,9 +90,11 @@ struct http_s {
     http_job_t             *first;
     http_job_t            **last;
     unsigned                waiting;
+    unsigned                together;    /* of these, for groups */
     unsigned                active;
     unsigned                sleeping;    /* workers that wait for wakeup */
     unsigned                groups;      /* of requests done together */
+    unsigned                most;        /*   at a time */
     unsigned                waking:1;    /* one of them is about to look */
     unsigned                stopping:1;
 
@@ -111,6 +113,7 @@ static void http_worker_free(worker_t *w);
 static http_job_t **http_find(http_t *http);
 static http_job_t *http_take(http_t *http, http_job_t **p);
 static void http_wake(http_t *http);
+static int http_full(const http_t *http, const http_job_t *job);
 static void http_run(http_job_t *job, worker_t *w);
 static long http_elapsed(const struct timespec *since);
 static long http_us(const struct timespec *since);
@@ -168,6 +171,11 @@ http_start(const config_t *cf)
     if (http_listen(http) != 0) {
         goto failed;
     }
+
+    /* one worker is for the rest */
+
+    http->most = (cf->threads > HTTP_GROUPS) ? HTTP_GROUPS
+                 : (cf->threads > 1) ? cf->threads - 1 : 1;
 
     for (i = 0; i < cf->threads; i++) {
 
@@ -623,7 +631,7 @@ http_worker(void *data)
 {
     http_t      *http = data;
 
-    unsigned      together;
+    unsigned      group;
     worker_t      w;
     http_job_t   *job, **p;
 
@@ -654,7 +662,7 @@ http_worker(void *data)
         }
 
         job = http_take(http, p);
-        together = job->together;
+        group = (job->together > 1 && !job->late);
 
         http_wake(http);
 
@@ -664,7 +672,7 @@ http_worker(void *data)
 
         pthread_mutex_lock(&http->lock);
 
-        http->groups -= (together > 1);
+        http->groups -= group;
     }
 
     pthread_mutex_unlock(&http->lock);
@@ -717,7 +725,9 @@ http_find(http_t *http)
 
     for (p = &http->first; *p != NULL; p = &(*p)->next) {
 
-        if ((*p)->together == 1 || http->groups < HTTP_GROUPS) {
+        if ((*p)->together == 1 || http->groups < http->most
+            || http_elapsed(&(*p)->queued) > HTTP_PATIENCE)
+        {
             return p;
         }
     }
@@ -754,12 +764,16 @@ http_take(http_t *http, http_job_t **p)
     *p = last->next;
     metrics_queue(http->waiting -= n);
 
+    if (job->together > 1) {
+        http->together -= n;
+        http->groups += !job->late;
+    }
+
     if (*p == NULL) {
         http->last = p;
     }
 
     last->next = NULL;
-    http->groups += (job->together > 1);
 
     return job;
 }
@@ -777,6 +791,20 @@ http_wake(http_t *http)
         http->waking = 1;
         pthread_cond_signal(&http->wakeup);
     }
+}
+
+
+/* a flood of those which are done together leaves room for the others */
+
+static int
+http_full(const http_t *http, const http_job_t *job)
+{
+    unsigned  queue;
+
+    queue = http->cf->queue;
+
+    return http->stopping || http->waiting >= queue
+           || (job->together > 1 && http->together >= (queue + 1) / 2);
 }
 
 
@@ -960,7 +988,7 @@ http_dispatch(http_job_t *job)
 
     pthread_mutex_lock(&http->lock);
 
-    if (http->stopping || http->waiting >= http->cf->queue) {
+    if (http_full(http, job)) {
         pthread_mutex_unlock(&http->lock);
 
         metrics_add(METRICS_OVERLOAD);
@@ -979,6 +1007,7 @@ http_dispatch(http_job_t *job)
     *http->last = job;
     http->last = &job->next;
     metrics_queue(++http->waiting);
+    http->together += (job->together > 1);
 
     http_wake(http);
 

@@ -104,7 +104,8 @@ static const char  jobs_next_sql[] =
     "SELECT ceil(edge_next_job())";
 
 static const char  jobs_purge_sql[] =
-    "SELECT jobs, payloads FROM edge_purge(" JOBS_KEEP ", $1::integer)";
+    "SELECT p.jobs, p.payloads, edge_fold_usage()"
+    " FROM edge_purge(" JOBS_KEEP ", $1::integer) p";
 
 static const char  jobs_user_files_sql[] =
     "SELECT outcome, removed, left_over"

@@ -69,10 +69,16 @@ static const main_command_t  main_commands[] = {
 };
 
 
+static const char *const  main_libpq[] = {
+    "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", NULL
+};
+
+
 int
 main(int argc, char **argv)
 {
     char                   error[512];
+    size_t                 i;
     static config_t        cf;
     const main_command_t  *command;
 
@@ -97,6 +103,12 @@ main(int argc, char **argv)
 
     if (command->name == NULL) {
         return main_usage(stderr);
+    }
+
+    /* DATABASE_URL alone says where the database is: libpq would ask these */
+
+    for (i = 0; main_libpq[i] != NULL; i++) {
+        unsetenv(main_libpq[i]);
     }
 
     if (config_load(&cf, (config_getenv_pt) getenv, error, sizeof(error)) != 0)

@@ -639,8 +639,6 @@ reconcile_missing(reconcile_t *rec)
 }
 
 
-/* 0 if the answer is true */
-
 /* triggers sum up what the account holds, and a restore goes round them */
 
 static void
@@ -670,6 +668,8 @@ reconcile_usage(reconcile_t *rec)
     PQclear(res);
 }
 
+
+/* 0 if the answer is true */
 
 static int
 reconcile_query(reconcile_t *rec, const char *what, const char *sql, unsigned n,

@@ -11,7 +11,7 @@ use lib "$FindBin::Bin/lib";
 
 use Test::More;
 use Test::Runcoach qw/ json_encode /;
-use Time::HiRes qw/ sleep /;
+use Time::HiRes qw/ sleep time /;
 
 my $t = Test::Runcoach->new();
 
@@ -133,6 +133,52 @@ is(join(' ', together('lot-e-', @events)), join(' ', (200) x 6),
 is($t->sql("SELECT count(*) FROM users WHERE clerk_user_id LIKE 'user_e%'"), 6,
    'sent again: rows');
 
+# a lock that holds up all events holds up neither other requests nor, for
+# longer than a statement may take, those who wait for it
+
+$t->stop_process($t->{serve});
+$t->{edge_env}{SIDECAR_THREADS} = 3;
+$t->{edge_env}{SIDECAR_STATEMENT_TIMEOUT} = 3;
+$t->{serve} = $t->sidecar(['serve']);
+
+is($t->webhook($t->user_event('user.created', "user_f$_"))->status, 200,
+   "three workers, $_") for 1 .. 3;
+
+$t->spawn('psql', ["$t->{postgres}{bin}/psql", '-X', '-q', '-h', $t->{dir},
+    '-U', 'runcoach', '-d', 'runcoach', '-c', 'BEGIN; LOCK TABLE edge_inbox;'
+    . ' SELECT pg_sleep(30)'], runas => 1);
+$t->wait_for(sub {
+    return $t->sql("SELECT count(*) FROM pg_locks WHERE granted"
+                   . " AND relation = 'edge_inbox'::regclass"
+                   . " AND mode = 'AccessExclusiveLock'") == 1;
+}) or die "the lock is not there\n";
+
+my $start = time();
+my @ids = map { "lot-f-$_" } 1 .. 80;
+my @flood = map { deliver($_, $t->user_event('user.updated', 'user_f1')) } @ids;
+
+is($t->get('/api/v1/upload/stats', token => $t->token(sub => 'user_f1'))
+     ->status, 200, 'a flood that is stuck: another request') for 1 .. 5;
+cmp_ok(time() - $start, '<', 3, 'at once');
+
+my @answers = map { $t->request_end($_, timeout => 30) } @flood;
+
+is(join(' ', uniq(map { $_->status } @answers)), 503, 'all are to come again');
+is(scalar(grep { ($_->header('Retry-After') // '') !~ /^\d+$/ } @answers), 0,
+   'and are told when');
+cmp_ok(time() - $start, '<', 20, 'none of them waits for the lock');
+
+$t->sql('SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
+        . " WHERE query LIKE '%LOCK TABLE edge_inbox%'"
+        . ' AND pid <> pg_backend_pid()');
+
+is(scalar(grep { $_->status == 200 }
+          map { $t->request_end($_) }
+          map { deliver($_, $t->user_event('user.updated', 'user_f1')) } @ids),
+   80, 'and then they are done');
+is($t->sql("SELECT count(*) FROM edge_inbox WHERE svix_id LIKE 'lot-f-%'"), 80,
+   'each once');
+
 $t->done();
 
 ###############################################################################
@@ -240,6 +286,14 @@ sub deliver
     sleep(0.02);
 
     return $s;
+}
+
+
+sub uniq
+{
+    my %seen;
+
+    return grep { !$seen{$_}++ } @_;
 }
 
 

@@ -117,7 +117,7 @@ $t->sql("UPDATE activities SET fit_file_size = fit_file_size + 1"
         . ' FROM generate_series(1, 1) WHERE r2_key IS NOT NULL')
     for 1 .. 100;
 exact('a long ledger');
-$t->sql('SELECT edge_account_usage()');
+$t->sql('SELECT edge_fold_usage()');
 is($t->sql('SELECT count(*) FROM edge_usage'), 1, 'folded');
 exact('folded');
 
