@@ -36,10 +36,13 @@ plain() {
 
 is_ipv4() {
     case $1 in
-    *[!0-9.]* | *..* | .* | *. | *.*.*.*.*) return 1 ;;
-    *.*.*.*) return 0 ;;
+    *[!0-9.]* | *..* | .* | *. | *.*.*.*.* | *[0-9][0-9][0-9][0-9]*) return 1 ;;
+    *.*.*.*) ;;
+    *) return 1 ;;
     esac
-    return 1
+    for octet in $(echo "$1" | tr . ' '); do
+        [ "$octet" -le 255 ] || return 1
+    done
 }
 
 is_ipv6() {
@@ -48,6 +51,27 @@ is_ipv6() {
     *:*:*) return 0 ;;
     esac
     return 1
+}
+
+# network NAME VALUE NETWORK: an address, with or without a prefix
+
+network() {
+    address=${3%/*}
+    prefix=${3#"$address"}
+    if is_ipv4 "$address"; then
+        most=32
+    elif is_ipv6 "$address"; then
+        most=128
+    else
+        fail "$1" "$2" "\"$3\" is not an address or network, must be like 10.9.0.0/16 or fd00:1::/64; \"none\" is nobody"
+    fi
+    case $prefix in
+    '') return ;;
+    esac
+    number "$1" "${prefix#/}" "in \"$3\" after the slash"
+    if [ "${#prefix}" -gt 4 ] || [ "${prefix#/}" -gt "$most" ]; then
+        fail "$1" "$2" "the prefix of \"$3\" must be 0 to $most"
+    fi
 }
 
 
@@ -273,19 +297,10 @@ trusted_from=
 trusted_geo=
 
 for network in $(echo "$trusted" | tr ',' ' '); do
-    address=${network%/*}
-    prefix=${network#"$address"}
-    prefix=${prefix#/}
-    if ! is_ipv4 "$address" && ! is_ipv6 "$address"; then
-        if [ "$network" = none ]; then
-            continue
-        fi
-        fail TRUSTED_PROXIES "$trusted" \
-            "\"$network\" is not an address or network; \"none\" trusts nobody"
+    if [ "$network" = none ]; then
+        continue
     fi
-    case $network in
-    */*) number TRUSTED_PROXIES "$prefix" "in \"$network\" after the slash" ;;
-    esac
+    network TRUSTED_PROXIES "$trusted" "$network"
     trusted_from="$trusted_from
 set_real_ip_from  $network;"
     trusted_geo="$trusted_geo
@@ -301,22 +316,21 @@ else
 fi
 
 
-# who may see metrics and the debug ring, besides this machine
+# who may see metrics and the debug ring, besides this machine, or "none"
 
-operators=
+operators='
+allow  127.0.0.1;
+allow  ::1;
+allow  unix:;'
 operators_geo=
 
+if [ "${OPERATOR_NETWORKS:-}" = none ]; then
+    operators=
+    OPERATOR_NETWORKS=
+fi
+
 for network in $(echo "${OPERATOR_NETWORKS:-}" | tr ',' ' '); do
-    address=${network%/*}
-    prefix=${network#"$address"}
-    prefix=${prefix#/}
-    if ! is_ipv4 "$address" && ! is_ipv6 "$address"; then
-        fail OPERATOR_NETWORKS "$OPERATOR_NETWORKS" \
-            "\"$network\" is not an address or network"
-    fi
-    case $network in
-    */*) number OPERATOR_NETWORKS "$prefix" "in \"$network\" after the slash" ;;
-    esac
+    network OPERATOR_NETWORKS "$OPERATOR_NETWORKS" "$network"
     operators="$operators
 allow  $network;"
     operators_geo="$operators_geo
@@ -478,9 +492,7 @@ END
 write env.operator.conf << END
 # written by env.sh from the environment; changes here do not last
 
-allow  127.0.0.1;
-allow  ::1;
-allow  unix:;$operators
+$operators
 deny   all;
 END
 

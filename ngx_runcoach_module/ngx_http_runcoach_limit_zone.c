@@ -126,6 +126,7 @@ ngx_http_runcoach_limit_insert(ngx_http_runcoach_limit_shctx_t *sh,
     ngx_memzero(node, sizeof(ngx_http_runcoach_limit_node_t));
 
     node->id = *id;
+    node->lease.seen = (uint32_t) (now / 1000);
 
     bucket = &sh->buckets[id->hash[0] & sh->mask];
 

@@ -135,7 +135,7 @@ typedef struct {
     ngx_uint_t                            place;      /* ... and its place */
     ngx_http_runcoach_debug_shctx_t      *rings;      /* NULL: off */
     ngx_runcoach_redis_t                 *redis;      /* NULL: none */
-    const char                           *trouble;    /* of it, told last */
+    ngx_uint_t                            trouble;    /* unsigned trouble:1; */
 } ngx_http_runcoach_status_main_conf_t;
 
 

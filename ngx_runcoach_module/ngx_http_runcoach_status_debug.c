@@ -13,7 +13,7 @@
 
 /* a longer segment of a path may be a token, or say who somebody is */
 
-#define NGX_HTTP_RUNCOACH_DEBUG_SEGMENT  24
+#define NGX_HTTP_RUNCOACH_DEBUG_SEGMENT  16
 
 /* of an entry as JSON, with all of its bytes escaped */
 
@@ -353,7 +353,7 @@ ngx_http_runcoach_debug_timings(ngx_http_runcoach_debug_shctx_t *rings,
 }
 
 
-/* each worker has a connection of its own, and tells of it once */
+/* each worker has a connection of its own: it is lost, or back again */
 
 static void
 ngx_http_runcoach_debug_redis(ngx_http_runcoach_status_main_conf_t *smcf)
@@ -364,11 +364,11 @@ ngx_http_runcoach_debug_redis(ngx_http_runcoach_status_main_conf_t *smcf)
 
     ngx_runcoach_redis_status(smcf->redis, &status);
 
-    if (status.reason == smcf->trouble) {
+    if ((status.reason != NULL) == smcf->trouble) {
         return;
     }
 
-    smcf->trouble = status.reason;
+    smcf->trouble = (status.reason != NULL);
 
     ngx_memzero(&entry, sizeof(ngx_http_runcoach_debug_entry_t));
 

@@ -9,9 +9,6 @@
 #include "ngx_http_runcoach_status.h"
 
 
-#define NGX_HTTP_RUNCOACH_STATUS_SLOW  1000
-
-
 static ngx_int_t ngx_http_runcoach_status_handler(ngx_http_request_t *r);
 static void ngx_http_runcoach_status_facts(ngx_http_request_t *r,
     ngx_http_runcoach_status_facts_t *facts);
@@ -259,7 +256,7 @@ ngx_http_runcoach_status_send(ngx_http_request_t *r, ngx_uint_t status,
         return rc;
     }
 
-    b->last_buf = 1;
+    b->last_buf = (r == r->main);
     b->last_in_chain = 1;
 
     out.buf = b;

@@ -69,6 +69,7 @@ struct ngx_runcoach_redis_cmd_s {
     ngx_runcoach_redis_reply_pt   handler;     /* NULL: cancelled */
     void                         *data;
     ngx_msec_t                    deadline;
+    ngx_uint_t                    abandoned;   /* unsigned  abandoned:1; */
 };
 
 
@@ -1230,6 +1231,7 @@ ngx_runcoach_redis_push(ngx_runcoach_redis_t *rd, size_t size,
     cmd->handler = handler;
     cmd->data = data;
     cmd->deadline = rd->deadline;
+    cmd->abandoned = 0;
 
     ngx_queue_insert_tail(&rd->pending, &cmd->queue);
     rd->npending++;
@@ -1984,8 +1986,11 @@ ngx_runcoach_redis_abandon(ngx_runcoach_redis_t *rd)
             continue;
         }
 
+        ngx_runcoach_redis_add(rd, lost);
+
         handler = cmd->handler;
         cmd->handler = NULL;
+        cmd->abandoned = 1;
 
         handler(cmd->data, NULL);
     }
@@ -2008,7 +2013,7 @@ ngx_runcoach_redis_clear(ngx_runcoach_redis_t *rd)
 
         cmd = ngx_queue_data(q, ngx_runcoach_redis_cmd_t, queue);
 
-        if (cmd->data != rd) {
+        if (cmd->data != rd && !cmd->abandoned) {
             ngx_runcoach_redis_add(rd, lost);
         }
 

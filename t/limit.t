@@ -390,6 +390,37 @@ $redis->start();
 ok($t->wait_for(sub { get('/?user=back')->header('X-Source') eq 'redis' }),
    'Redis is back');
 
+# of two clients that are new with one request neither makes room for the other
+
+my $fresh = Test::Runcoach->new();
+
+$fresh->{planned} = 1;
+$fresh->write_file_expand('nginx.conf', <<'EOF');
+
+%%TEST_GLOBALS%%
+events { }
+http {
+    %%TEST_GLOBALS_HTTP%%
+
+    runcoach_zone          runcoach:1m;
+    runcoach_limit_policy  user  rate=1r/h  burst=2  key=$arg_user;
+    runcoach_limit_policy  app   rate=1r/h  burst=9  key=app;
+
+    server {
+        listen  127.0.0.1:8080;
+        location / { runcoach_limit user app;  empty_gif; }
+    }
+}
+
+EOF
+
+$fresh->run();
+
+is(join(' ', map { $fresh->get('/?user=new')->status } 1 .. 4),
+   '200 200 429 429', 'two limits in a fresh zone');
+
+$fresh->stop();
+
 # configuration
 
 my $head = <<'EOF';

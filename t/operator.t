@@ -47,7 +47,10 @@ my %claims = (
     'Fly-Client-IP' => '127.0.0.1',
     'CF-Connecting-IP' => '127.0.0.1',
     'Via' => '1.1 proxy',
+    'X-Forwarded-Proto' => 'https',
+    'X-Forwarded-Host' => 'edge.example',
     'Origin' => 'https://evil.example',
+    'Sec-Fetch-Site' => 'same-origin',
 );
 
 for my $name (sort keys %claims) {
@@ -63,6 +66,14 @@ for my $value ('127.0.0.1', '::1', '127.0.0.1, ::1', 'unix:', '', ',', '0',
     is(status('/metrics', { 'X-Forwarded-For' => $value }, '127.0.0.2'), 403,
        "a trusted peer which claims \"$value\"");
 }
+
+# a page in a browser whose name leads to this machine
+
+is(status('/metrics', { Host => $_ }), 403, "on this machine as \"$_\"")
+    for 'evil.example', 'evil.example:8080', 'localhost.evil.example',
+        '127.0.0.1.evil.example', 'a127.0.0.1', 'localhost|';
+is(status('/metrics', { Host => $_ }), 200, "on this machine as \"$_\"")
+    for 'localhost', 'LOCALHOST:8080', '127.0.0.1:8080', '[::1]:8080';
 
 is(status($_, {}, '127.0.0.2'), 403, "$_: another address") for @routes;
 is(status('/api/v1/debug/clear', {}, '127.0.0.2', 'POST'), 403,
@@ -103,6 +114,8 @@ rerun(OPERATOR_NETWORKS => '127.0.0.2,10.9.0.0/16,fd00:1::/64',
                      defined $own && $own !~ /:/ ? $own : ()));
 
 is(status('/metrics', {}, '127.0.0.2'), 200, 'a network of operators');
+is(status('/metrics', { Host => 'edge.internal' }, '127.0.0.2'), 200,
+   'which knows the edge by a name');
 is(status('/metrics', { 'X-Forwarded-For' => '127.0.0.1' }, '127.0.0.2'), 403,
    'not for somebody else');
 is(status('/metrics', {}, '127.0.0.3'), 403, 'not another one');
@@ -150,7 +163,11 @@ is($t->get('/metrics', socket => $socket,
    'a unix socket, for somebody else');
 
 for my $case ([ 'everybody', qr/"everybody" is not an address or network/ ],
-              [ '10.0.0.0/x', qr/"10\.0\.0\.0\/x"/ ])
+              [ '10.0.0.0/x', qr/"10\.0\.0\.0\/x"/ ],
+              [ '10.0.0.0/33', qr/"10\.0\.0\.0\/33" must be 0 to 32/ ],
+              [ '300.1.1.1', qr/must be like 10\.9\.0\.0\/16/ ],
+              [ 'fd00::/129', qr/"fd00::\/129" must be 0 to 128/ ],
+              [ '10.9.0.0/16,none', qr/"none" is not an address or network/ ])
 {
     my ($status, $out) = $t->edge_configure({ %{$t->{edge_env}},
                                               OPERATOR_NETWORKS => $case->[0] });
@@ -158,6 +175,14 @@ for my $case ([ 'everybody', qr/"everybody" is not an address or network/ ],
     isnt($status, 0, "OPERATOR_NETWORKS=$case->[0]");
     like($out, qr/OPERATOR_NETWORKS.*$case->[1]/s, 'and why');
 }
+
+# nobody at all, where a proxy on this machine does not say that it is one
+
+rerun(OPERATOR_NETWORKS => 'none');
+
+is($t->get($_)->status, 403, "$_: nobody") for @routes;
+
+rerun();
 
 ###############################################################################
 

@@ -133,6 +133,7 @@ runcoach_lease_decide(runcoach_lease_key_t *keys, size_t n,
 
         keys[i].call = 0;
         keys[i].leads = 0;
+        keys[i].settles = 0;
         keys[i].resets = keys[i].node->resets;
         keys[i].spent[0] = 0;
         keys[i].spent[1] = 0;
@@ -580,6 +581,7 @@ runcoach_lease_begin(runcoach_lease_key_t *key, uint64_t cost,
     runcoach_lease_report(key, 0, now);
 
     ask->need += runcoach_lease_debt(key, now);
+    key->settles = node->away && key->local != NULL;
 }
 
 
@@ -897,7 +899,7 @@ runcoach_lease_receive(runcoach_lease_key_t *key,
 
     /* other edges are only about to say what their shares lack */
 
-    if (node->away && key->leads) {
+    if (node->away && key->settles) {
         node->away = 0;
 
         if (answer->free < (int64_t) (key->rate->c / 2

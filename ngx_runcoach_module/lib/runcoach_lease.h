@@ -177,6 +177,7 @@ typedef struct {
     uint8_t                        resets;
     unsigned                       call:1;     /* also for the caller */
     unsigned                       leads:1;
+    unsigned                       settles:1;  /* what the share lacks */
     unsigned                       counted:1;
 } runcoach_lease_key_t;
 

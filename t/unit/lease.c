@@ -681,7 +681,7 @@ model_call(model_t *m, const runcoach_lease_key_t *key)
 
     if (m->busy) {
 
-        if (key->ask.epoch >= 0 || key->ask.extra > 0 || key->ask.need != cost
+        if (key->settles || key->ask.epoch >= 0 || key->ask.extra > 0 || key->ask.need != cost
             || cost == 0)
         {
 
@@ -709,7 +709,9 @@ model_call(model_t *m, const runcoach_lease_key_t *key)
         debt /= key->local->p;
     }
 
-    if (key->ask.need != cost + (uint64_t) debt) {
+    if (key->ask.need != cost + (uint64_t) debt
+        || key->settles != (m->away && key->local != NULL))
+    {
         differs("what is owed");
     }
 
@@ -849,7 +851,7 @@ model_reply(flight_t *f)
             m->heard = f->keys[i].sent;
         }
 
-        m->away = m->away && !f->keys[i].leads;
+        m->away = m->away && !f->keys[i].settles;
 
         if (a->held > 0) {
             deadline = f->keys[i].sent + a->valid_us - RUNCOACH_LEASE_MARGIN;
