@@ -178,11 +178,14 @@ url_database(char *dst, size_t size, const char *src, int verify,
     args = strchr(p, '?');
     len = (args == NULL) ? strlen(p) : (size_t) (args - p);
 
-    /* for libpq a password ends at the first "@" before a slash */
+    /*
+     * For libpq a password ends at the first "@" before a slash, and a slash
+     * among the arguments may not be there any more when it reads them.
+     */
 
-    at = strpbrk(p, "@/");
-
-    if (args != NULL && at != NULL && *at == '@' && at > args) {
+    if (args != NULL && memchr(p, '/', len) == NULL
+        && strchr(args, '@') != NULL)
+    {
         return url_raw_password;
     }
 

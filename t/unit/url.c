@@ -98,6 +98,8 @@ static const database_t  databases[] = {
     { "postgresql://localhost/d?h%6fst=x.org", 1, NULL },
     { "postgresql://localhost?u@x.org", 1, NULL },
     { "postgresql://localhost?application_name=u@x.org/d", 1, NULL },
+    { "postgresql://localhost?statement_cache_size=/&application_name=u@x.org",
+      1, NULL },
     { "postgresql://localhost/d?application_name=u@x.org", 1,
       "postgresql://localhost/d?application_name=u@x.org&connect_timeout=10"
       "&tcp_user_timeout=10000" },
