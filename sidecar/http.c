@@ -804,7 +804,7 @@ http_full(const http_t *http, const http_job_t *job)
     queue = http->cf->queue;
 
     return http->stopping || http->waiting >= queue
-           || (job->together > 1 && http->together >= (queue + 1) / 2);
+           || (job->together > 1 && http->together >= queue - queue / 4);
 }
 
 

@@ -158,8 +158,17 @@ cmp_ok($t->sql('SELECT count(*) FROM pg_stat_activity WHERE application_name'
 # this PgBouncer does not know what is prepared, which the sidecar has noticed;
 # what it has left in sessions is named by its text, so it is good for others
 
-like($t->read_file('sidecar-serve.out'),
-     qr/database pooler keeps no prepared statements/, 'nothing is prepared')
+my $anybody = $t->token(sub => 'user_c1');
+
+ok($t->wait_for(sub {
+    my @asked = map { $t->request_start('GET', '/api/v1/upload/stats',
+                                        token => $anybody) } 1 .. 8;
+
+    $t->request_end($_) for @asked;
+
+    return $t->read_file('sidecar-serve.out')
+           =~ /database pooler keeps no prepared statements/;
+}, 10), 'nothing is prepared')
     if pooler_version() < 1.21;
 
 # nothing else was left in a session, nor asked of one
