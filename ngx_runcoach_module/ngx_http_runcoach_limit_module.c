@@ -780,7 +780,7 @@ ngx_http_runcoach_limit_ratelimit_policy_variable(ngx_http_request_t *r,
 
 /*
  * On every answer to a request that was limited, whoever makes it.  The same
- * by variables and add_header would take six times as long.
+ * by variables and add_header takes 3,400 instructions more.
  */
 
 static ngx_int_t
